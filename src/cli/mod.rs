@@ -1,0 +1,31 @@
+//! The command line: one file per command.
+
+use clap::{Parser, Subcommand};
+
+pub mod sandbox;
+pub mod verify_signature;
+
+/// Group texts behind a business number: webhooks, mirror, transfers, record.
+#[derive(Debug, Parser)]
+#[command(name = "hookswitch", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the Twilio Conversations emulator alone.
+    Sandbox(sandbox::Args),
+    /// Explain why a webhook's signature matches or not.
+    VerifySignature(verify_signature::Args),
+}
+
+impl Command {
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Sandbox(args) => sandbox::run(args).await,
+            Self::VerifySignature(args) => verify_signature::run(&args),
+        }
+    }
+}

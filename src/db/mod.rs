@@ -1,0 +1,3 @@
+//! PostgreSQL: the pool, the migrations, and a private server when none is configured.
+
+pub mod embedded;

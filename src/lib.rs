@@ -1,0 +1,26 @@
+//! Hookswitch: the backend for group texts behind a business number.
+//!
+//! Reading order: [`ids`], [`clock`] and [`config`] are what everything stands on; [`twilio`] is Twilio's wire;
+//! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
+//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`api`] is what a CRM back end sees; [`app`] puts
+//! it together. [`sandbox`] is an emulator of Twilio that shares only the wire with the rest.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod events;
+pub mod group_text;
+pub mod ids;
+pub mod inbox;
+pub mod ledger;
+pub mod mirror;
+pub mod outbox;
+pub mod queue;
+pub mod sandbox;
+pub mod telemetry;
+pub mod transfer;
+pub mod twilio;
+pub mod web;

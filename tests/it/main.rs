@@ -1,0 +1,3 @@
+//! All flow tests, in one binary since linking is slow. Each file is one flow.
+
+mod support;
