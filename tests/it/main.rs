@@ -6,4 +6,5 @@
 )]
 
 mod embedded;
+mod server;
 mod support;
