@@ -1,3 +1,10 @@
 //! All flow tests, in one binary since linking is slow. Each file is one flow.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in what tests share, as in tests, a panic is how a failure is told"
+)]
+
+mod embedded;
+mod server;
 mod support;

@@ -1,1 +1,3 @@
 //! What the flow tests share.
+
+pub(crate) mod database;
