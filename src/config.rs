@@ -1,1 +1,557 @@
-//! TBD
+//! Settings: read once from the built-in defaults, a file and the environment, checked, and carried as types.
+//!
+//! A wrong value stops the start with one line that names the key and what is expected; never the value, which may be
+//! a secret.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{File, FileFormat};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::Error as _;
+use url::Url;
+
+use crate::ids::{AccountSid, ApiKeySid, MessagingServiceSid, PhoneNumber, ServiceSid};
+
+/// The defaults, as shipped.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub http: Http,
+    pub database: Database,
+    pub twilio: Twilio,
+    pub projection: Projection,
+    pub queue: Queue,
+    pub transfer: Transfer,
+    pub group_text: GroupText,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub public_base_url: PublicBaseUrl,
+    pub max_connections: usize,
+    #[serde(deserialize_with = "duration")]
+    pub header_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub body_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub shutdown_grace: Duration,
+    pub pre_action_hook: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: Option<SecretString>,
+    pub data_dir: PathBuf,
+    pub bin_dir: Option<PathBuf>,
+    pub max_connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Twilio {
+    pub base_url: Url,
+    #[serde(deserialize_with = "duration")]
+    pub call_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+    #[serde(default)]
+    pub accounts: Vec<Account>,
+}
+
+/// One Twilio account or subaccount.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    pub account_sid: AccountSid,
+    pub auth_tokens: Vec<SecretString>,
+    pub api_key_sid: Option<ApiKeySid>,
+    pub api_key_secret: Option<SecretString>,
+    pub service_sid: ServiceSid,
+    pub messaging_service_sid: MessagingServiceSid,
+    #[serde(default)]
+    pub numbers: Vec<PhoneNumber>,
+    #[serde(default)]
+    pub signatures: SignatureMode,
+    #[serde(default)]
+    pub transfer_method: TransferMethod,
+    #[serde(default = "max_in_flight")]
+    pub max_in_flight: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureMode {
+    /// What does not verify is refused.
+    #[default]
+    Enforce,
+    /// What does not verify is answered 200 and kept in quarantine, never projected.
+    Observe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferMethod {
+    /// Try to update the identity; where Twilio refuses that, add the new holder and remove the old one.
+    #[default]
+    Auto,
+    Update,
+    AddRemove,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Projection {
+    pub workers: usize,
+    pub batch: u16,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    pub concurrency: usize,
+    #[serde(deserialize_with = "duration")]
+    pub poll: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    #[serde(deserialize_with = "duration")]
+    pub offer_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub escalation_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub swap_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupText {
+    #[serde(deserialize_with = "duration")]
+    pub activation_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The address under which Twilio reaches us, kept as it was written: signatures are over its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicBaseUrl(String);
+
+impl PublicBaseUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for PublicBaseUrl {
+    type Error = &'static str;
+
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        const EXPECTED: &str =
+            "expected scheme and host like https://hooks.example.com, without path, query or fragment";
+        let rest = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| {
+                text.get(..scheme.len())
+                    .filter(|head| head.eq_ignore_ascii_case(scheme))
+            })
+            .map(|scheme| &text[scheme.len()..])
+            .ok_or(EXPECTED)?;
+        let plain = !rest.is_empty() && !rest.contains(['/', '?', '#', ' ']) && Url::parse(text).is_ok();
+        if plain {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(EXPECTED)
+        }
+    }
+}
+
+impl fmt::Display for PublicBaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicBaseUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::try_from(text.as_str()).map_err(D::Error::custom)
+    }
+}
+
+/// What is wrong with the settings: the key, and what is expected there.
+#[derive(Debug, thiserror::Error)]
+#[error("setting {key}: {expected}")]
+pub struct ConfigError {
+    pub key: String,
+    pub expected: String,
+}
+
+impl ConfigError {
+    fn new(key: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            expected: expected.into(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings of this process.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one caller")]
+        let environment: HashMap<String, String> = std::env::vars().collect();
+        Self::load_from(file, &environment)
+    }
+
+    /// Reads the settings from a file (or the one that the environment names) and the given environment.
+    pub fn load_from(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = named_file(file, environment) {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| ConfigError::new(format!("file {}", path.display()), error.to_string()))?;
+            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        }
+        let ours = environment
+            .iter()
+            .filter(|(key, _)| key.starts_with("HOOKSWITCH__"));
+        for (key, value) in ours {
+            let path = key["HOOKSWITCH__".len()..].to_lowercase().replace("__", ".");
+            builder = builder
+                .set_override(&path, value.as_str())
+                .map_err(|_| ConfigError::new(key, "expected HOOKSWITCH__SECTION__KEY"))?;
+        }
+        for (name, key) in [
+            ("DATABASE_URL", "database.url"),
+            ("PG_BIN_DIR", "database.bin_dir"),
+        ] {
+            if let Some(value) = environment.get(name).filter(|value| !value.is_empty()) {
+                builder = builder
+                    .set_override(key, value.as_str())
+                    .map_err(|_| ConfigError::new(name, "unusable"))?;
+            }
+        }
+        let settings = builder.build().map_err(|error| readable(&error))?;
+        let mut config: Self = settings.try_deserialize().map_err(|error| readable(&error))?;
+        apply_customary_names(&mut config, environment)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let at_most = |key: &str, value: Duration, limit: u64| {
+            if value.is_zero() || value > Duration::from_secs(limit) {
+                return Err(ConfigError::new(
+                    key,
+                    format!("expected more than 0 and at most {limit} s"),
+                ));
+            }
+            Ok(())
+        };
+        at_most("http.header_timeout", self.http.header_timeout, 30)?;
+        at_most("http.body_timeout", self.http.body_timeout, 30)?;
+        at_most("http.shutdown_grace", self.http.shutdown_grace, 25)?;
+        at_most("twilio.call_timeout", self.twilio.call_timeout, 60)?;
+        at_most("twilio.connect_timeout", self.twilio.connect_timeout, 60)?;
+        let at_least_one = |key: &str, value: usize| {
+            if value == 0 {
+                Err(ConfigError::new(key, "expected at least 1"))
+            } else {
+                Ok(())
+            }
+        };
+        at_least_one("http.max_connections", self.http.max_connections)?;
+        at_least_one("projection.workers", self.projection.workers)?;
+        at_least_one("projection.batch", usize::from(self.projection.batch))?;
+        at_least_one("queue.concurrency", self.queue.concurrency)?;
+        if self.database.max_connections < 4 {
+            return Err(ConfigError::new(
+                "database.max_connections",
+                "expected at least 4",
+            ));
+        }
+        if !matches!(self.twilio.base_url.scheme(), "http" | "https") || self.twilio.base_url.host().is_none()
+        {
+            return Err(ConfigError::new(
+                "twilio.base_url",
+                "expected an address like https://conversations.twilio.com",
+            ));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for (place, account) in self.twilio.accounts.iter().enumerate() {
+            let key = |name: &str| format!("twilio.accounts[{place}].{name}");
+            if !seen.insert(&account.account_sid) {
+                return Err(ConfigError::new(
+                    key("account_sid"),
+                    "expected every account once",
+                ));
+            }
+            if account
+                .auth_tokens
+                .iter()
+                .all(|token| token.expose_secret().trim().is_empty())
+            {
+                return Err(ConfigError::new(
+                    key("auth_tokens"),
+                    "expected at least one auth token (or set TWILIO_AUTH_TOKEN): without it no webhook can be verified",
+                ));
+            }
+            if account.api_key_sid.is_some() != account.api_key_secret.is_some() {
+                return Err(ConfigError::new(
+                    key("api_key_secret"),
+                    "expected both api_key_sid and api_key_secret, or neither",
+                ));
+            }
+            at_least_one(&key("max_in_flight"), account.max_in_flight)?;
+        }
+        Ok(())
+    }
+}
+
+fn named_file(file: Option<&Path>, environment: &HashMap<String, String>) -> Option<PathBuf> {
+    let local = Path::new("hookswitch.toml");
+    file.map(Path::to_path_buf)
+        .or_else(|| {
+            environment
+                .get("HOOKSWITCH_CONFIG")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        })
+        .or_else(|| local.exists().then(|| local.to_path_buf()))
+}
+
+/// The customary names describe the first account: they make it, or change it where a file describes it.
+fn apply_customary_names(
+    config: &mut Config,
+    environment: &HashMap<String, String>,
+) -> Result<(), ConfigError> {
+    let given = |name: &str| {
+        environment
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    };
+    let accounts = &mut config.twilio.accounts;
+    if accounts.is_empty() && given("TWILIO_ACCOUNT_SID").is_none() {
+        return Ok(());
+    }
+    if accounts.is_empty() {
+        for name in [
+            "TWILIO_AUTH_TOKEN",
+            "TWILIO_SERVICE_SID",
+            "TWILIO_MESSAGING_SERVICE_SID",
+        ] {
+            given(name).ok_or_else(|| {
+                ConfigError::new(name, "expected beside TWILIO_ACCOUNT_SID, and is not set")
+            })?;
+        }
+        accounts.push(Account {
+            account_sid: sid(
+                given("TWILIO_ACCOUNT_SID").unwrap_or_default(),
+                "TWILIO_ACCOUNT_SID",
+            )?,
+            auth_tokens: Vec::new(),
+            api_key_sid: None,
+            api_key_secret: None,
+            service_sid: sid(
+                given("TWILIO_SERVICE_SID").unwrap_or_default(),
+                "TWILIO_SERVICE_SID",
+            )?,
+            messaging_service_sid: sid(
+                given("TWILIO_MESSAGING_SERVICE_SID").unwrap_or_default(),
+                "TWILIO_MESSAGING_SERVICE_SID",
+            )?,
+            numbers: Vec::new(),
+            signatures: SignatureMode::default(),
+            transfer_method: TransferMethod::default(),
+            max_in_flight: max_in_flight(),
+        });
+    }
+    let Some(account) = accounts.first_mut() else {
+        return Ok(());
+    };
+    if let Some(value) = given("TWILIO_ACCOUNT_SID") {
+        account.account_sid = sid(value, "TWILIO_ACCOUNT_SID")?;
+    }
+    if let Some(value) = given("TWILIO_SERVICE_SID") {
+        account.service_sid = sid(value, "TWILIO_SERVICE_SID")?;
+    }
+    if let Some(value) = given("TWILIO_MESSAGING_SERVICE_SID") {
+        account.messaging_service_sid = sid(value, "TWILIO_MESSAGING_SERVICE_SID")?;
+    }
+    if let Some(value) = given("TWILIO_AUTH_TOKEN") {
+        account.auth_tokens = list(value)
+            .map(|token| SecretString::from(token.to_owned()))
+            .collect();
+    }
+    if let Some(value) = given("TWILIO_API_KEY") {
+        account.api_key_sid = Some(sid(value, "TWILIO_API_KEY")?);
+    }
+    if let Some(value) = given("TWILIO_API_SECRET") {
+        account.api_key_secret = Some(SecretString::from(value.to_owned()));
+    }
+    if let Some(value) = given("TWILIO_NUMBERS") {
+        account.numbers = list(value)
+            .map(|number| {
+                PhoneNumber::try_from(number)
+                    .map_err(|error| ConfigError::new("TWILIO_NUMBERS", error.to_string()))
+            })
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(())
+}
+
+fn sid<T: std::str::FromStr<Err = crate::ids::InvalidSid>>(text: &str, name: &str) -> Result<T, ConfigError> {
+    text.parse()
+        .map_err(|error: crate::ids::InvalidSid| ConfigError::new(name, error.to_string()))
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|piece| !piece.is_empty())
+}
+
+fn max_in_flight() -> usize {
+    10
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| D::Error::custom("expected a duration like \"10s\" or \"PT5M\""))
+}
+
+/// The error with its key and without the value, which may be a secret.
+fn readable(error: &config::ConfigError) -> ConfigError {
+    match error {
+        config::ConfigError::Type { expected, key, .. } => ConfigError::new(
+            key.clone().unwrap_or_else(|| "(file)".to_owned()),
+            format!("expected {expected}"),
+        ),
+        config::ConfigError::At { error, key, .. } => {
+            let inner = readable(error);
+            ConfigError::new(key.clone().unwrap_or(inner.key), inner.expected)
+        }
+        config::ConfigError::NotFound(key) => ConfigError::new(key, "expected a value"),
+        config::ConfigError::FileParse { .. } => ConfigError::new("(file)", "is not valid TOML"),
+        config::ConfigError::Message(text) => match text.split_once("unknown field `") {
+            Some((_, rest)) => {
+                let (key, rest) = rest.split_once('`').unwrap_or((rest, ""));
+                ConfigError::new(key, format!("is not a setting{rest}"))
+            }
+            None => match text.split_once("missing field `") {
+                Some((_, rest)) => ConfigError::new(rest.trim_end_matches('`'), "expected a value"),
+                None => ConfigError::new("(unnamed)", text.clone()),
+            },
+        },
+        _ => ConfigError::new("(file)", "cannot be read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hookswitch.toml");
+        std::fs::write(&path, toml).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Config::load_from(Some(&path), &environment).map_err(|error| error.to_string())
+    }
+
+    const ACCOUNT: &[(&str, &str)] = &[
+        ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001"),
+        ("TWILIO_AUTH_TOKEN", "first-secret, second-secret"),
+        ("TWILIO_SERVICE_SID", "IS00000000000000000000000000000001"),
+        (
+            "TWILIO_MESSAGING_SERVICE_SID",
+            "MG00000000000000000000000000000001",
+        ),
+    ];
+
+    #[test]
+    fn the_defaults_are_valid_and_know_no_account() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.http.listen.port(), 8080);
+        assert!(config.twilio.accounts.is_empty());
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let file = "[http]\nlisten = \"127.0.0.1:1111\"\nmax_connections = 7\n";
+        let config = load(file, &[("HOOKSWITCH__HTTP__LISTEN", "127.0.0.1:2222")]).unwrap();
+        assert_eq!(config.http.listen.port(), 2222);
+        assert_eq!(config.http.max_connections, 7);
+    }
+
+    #[test]
+    fn the_customary_names_make_an_account_and_secrets_do_not_print() {
+        let config = load("", ACCOUNT).unwrap();
+        assert_eq!(config.twilio.accounts[0].auth_tokens.len(), 2);
+        assert!(!format!("{config:?}").contains("secret,"));
+        assert!(!format!("{config:?}").contains("first-secret"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_expected_and_never_repeated() {
+        let cases: &[(&str, &[(&str, &str)])] = &[
+            ("[http]\nlisten = \"nowhere\"", &[]),
+            (
+                "[http]\npublic_base_url = \"https://hooks.example.com/path\"",
+                &[],
+            ),
+            ("[http]\nheader_timeout = \"soon\"", &[]),
+            ("[http]\nheader_timeout = \"31s\"", &[]),
+            ("[http]\nlissten = \"127.0.0.1:1\"", &[]),
+            ("[twilio]\nbase_url = \"ftp://example.com\"", &[]),
+            ("[[twilio.accounts]]\naccount_sid = \"AC1\"", &[]),
+            ("[[twilio.accounts]]\nauth_tokens = \"hidden-token\"", &[]),
+            (
+                "",
+                &[("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001")],
+            ),
+            ("not toml at all", &[]),
+        ];
+        let messages: Vec<String> = cases
+            .iter()
+            .map(|(file, env)| load(file, env).unwrap_err())
+            .collect();
+        assert!(
+            messages
+                .iter()
+                .all(|message| !message.contains("hidden-token") && !message.contains('\n'))
+        );
+        insta::assert_debug_snapshot!(messages);
+    }
+}

@@ -5,6 +5,7 @@
 //! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`api`] is what a CRM back end sees; [`app`] puts
 //! it together. [`sandbox`] is an emulator of Twilio that shares only the wire with the rest.
 
+pub mod accounts;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod inbox;
 pub mod ledger;
 pub mod mirror;
 pub mod outbox;
+pub mod projection;
 pub mod queue;
 pub mod sandbox;
 pub mod telemetry;

@@ -1,1 +1,1 @@
-//! TBD
+//! Telemetry.

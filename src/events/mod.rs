@@ -1,1 +1,185 @@
-//! TBD
+//! The log: what happened, to what, by whom, through what, because of what. Owns `event` and `log_origin`.
+//!
+//! There is one log. The CRM's feed, the timeline and the audit are readers of it. An entry is written in the
+//! transaction of what it tells, and never changed.
+
+mod store;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::{AccountSid, ConversationSid};
+
+pub use store::{EventRow, append, lift_above_restored_log, page, page_of_conversation};
+
+/// The channel on which PostgreSQL tells listeners that entries were committed.
+pub const CHANNEL: &str = "hookswitch_event";
+
+/// An entry about to be written.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub kind: Kind,
+    pub account_sid: Option<AccountSid>,
+    pub conversation_sid: Option<ConversationSid>,
+    /// The SID or id of what it happened to.
+    pub subject: String,
+    /// The identity or API key that did it, where one did.
+    pub actor: Option<String>,
+    pub via: Via,
+    /// What brought it about, like `webhook:17` or `transfer:0192…`.
+    pub cause: Option<String>,
+    /// The source's own time.
+    pub occurred_at: Timestamp,
+    /// Our time.
+    pub recorded_at: Timestamp,
+    pub data: serde_json::Value,
+}
+
+macro_rules! texts {
+    ($(#[$doc:meta])* $name:ident { $($(#[$item:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        pub enum $name {
+            $($(#[$item])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.as_str() == text)
+            }
+        }
+    };
+}
+
+texts! {
+    /// What happened.
+    Kind {
+        ConversationAdded = "conversation.added",
+        ConversationUpdated = "conversation.updated",
+        ConversationStateChanged = "conversation.state_changed",
+        ConversationRemoved = "conversation.removed",
+        ParticipantAdded = "participant.added",
+        ParticipantUpdated = "participant.updated",
+        ParticipantRemoved = "participant.removed",
+        MessageAdded = "message.added",
+        MessageUpdated = "message.updated",
+        MessageRemoved = "message.removed",
+        DeliveryUpdated = "delivery.updated",
+        UserUpdated = "user.updated",
+        /// A line has come to be, or changed hands, or ended: `from`, `to` and `cause` say which.
+        HolderChanged = "line.holder_changed",
+        GroupTextRequested = "group_text.requested",
+        GroupTextInitializing = "group_text.initializing",
+        GroupTextActive = "group_text.active",
+        GroupTextAdopted = "group_text.adopted",
+        GroupTextFailed = "group_text.failed",
+        GroupTextClosed = "group_text.closed",
+        TransferOffered = "transfer.offered",
+        TransferAccepted = "transfer.accepted",
+        TransferStarted = "transfer.started",
+        TransferCompleted = "transfer.completed",
+        TransferDeclined = "transfer.declined",
+        TransferCancelled = "transfer.cancelled",
+        TransferExpired = "transfer.expired",
+        TransferFailed = "transfer.failed",
+        TransferNeedsAttention = "transfer.needs_attention",
+        SendQueued = "send.queued",
+        SendSent = "send.sent",
+        SendFailed = "send.failed",
+        SendNeedsAttention = "send.needs_attention",
+        WebhookSetAside = "webhook.set_aside",
+        WebhookReplayed = "webhook.replayed",
+        TaskBuried = "task.buried",
+        ApiKeyCreated = "api_key.created",
+        ApiKeyRevoked = "api_key.revoked",
+    }
+}
+
+texts! {
+    /// Through what it happened, or through what we learnt of it.
+    Via {
+        Webhook = "webhook",
+        /// The answer of a call of ours to Twilio.
+        Rest = "rest",
+        Api = "api",
+        Timer = "timer",
+        Sweep = "sweep",
+        Cli = "cli",
+        Worker = "worker",
+    }
+}
+
+/// A place in the log: everything at or before it has been read.
+///
+/// Its text form is opaque to readers; it sorts as the log does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    pub commit_xid: i64,
+    pub event_id: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a cursor that an earlier answer gave")]
+pub struct InvalidPosition;
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:016x}", self.commit_xid, self.event_id)
+    }
+}
+
+impl std::str::FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let number = |text: &str| match text.len() {
+            16 => i64::from_str_radix(text, 16).map_err(|_| InvalidPosition),
+            _ => Err(InvalidPosition),
+        };
+        let (commit_xid, event_id) = text.split_once('-').ok_or(InvalidPosition)?;
+        Ok(Self {
+            commit_xid: number(commit_xid)?,
+            event_id: number(event_id)?,
+        })
+    }
+}
+
+/// The cause of what a transfer does.
+pub fn transfer_cause(transfer_id: Uuid) -> String {
+    format!("transfer:{transfer_id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_survives_its_text_form() {
+        let position = Position {
+            commit_xid: 7301,
+            event_id: 42,
+        };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for wrong in ["", "1-2", "0000000000001c85", "0000000000001c85-000000000000002g"] {
+            assert_eq!(wrong.parse::<Position>(), Err(InvalidPosition), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn kinds_parse_back() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(*kind));
+        }
+    }
+}

@@ -1,1 +1,172 @@
-//! TBD
+//! Our copy of Twilio's state. Owns `conversation`, `participant`, `message`, `delivery_receipt` and `chat_user`.
+//!
+//! Whatever says something about Twilio's state (a webhook, an answer of a REST call) becomes [`Change`]s by a pure
+//! function ([`project`]) and enters by one door, [`commit`]: load the rows that the changes touch, fold the changes
+//! into them ([`fold`], pure), write what differs, and with it, in the same transaction, the ledger and the log.
+
+pub mod change;
+pub mod fold;
+pub mod project;
+pub mod read;
+mod store;
+mod version;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::events::Via;
+use crate::ids::{AccountSid, ConversationSid, MessageSid};
+use crate::ledger::Affected;
+use crate::queue::{self, NewTask};
+use crate::{events, ledger};
+
+pub use change::{Change, Observed};
+pub use fold::Revisions;
+pub use store::{mark_verified, revision_of_message, revisions_of_conversation};
+pub use version::{Stamp, Verdict, Version};
+
+/// The kind of task that reads a conversation or a message at Twilio, since what is stored is in doubt.
+pub const READ_TASK: &str = "mirror.read";
+
+/// What those who wait for a change of the mirror have to know.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Conversations whose state changed, as they are now.
+    pub state_changed: BTreeMap<ConversationSid, StateNow>,
+}
+
+/// What a conversation has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateNow {
+    pub account_sid: AccountSid,
+    pub friendly_name: Option<String>,
+    /// Twilio's word.
+    pub state: Option<String>,
+    pub removed: bool,
+    pub autocreated: bool,
+}
+
+/// Applies changes within the caller's transaction: mirror, ledger, log and follow-up reads together.
+///
+/// Locks the rows of the conversations concerned, in the order of their SIDs. `settles` holds the revisions that a
+/// reader had seen before it asked Twilio.
+pub async fn commit(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    via: Via,
+    settles: Option<&Revisions>,
+    now: Timestamp,
+) -> Result<Committed, sqlx::Error> {
+    if observed.is_empty() {
+        return Ok(Committed::default());
+    }
+    let mut state = store::load(conn, observed, now).await?;
+    let mut outcome = fold::Outcome::default();
+    let context = fold::Context { via, now, settles };
+    for one in observed {
+        fold::apply(&mut state, &mut outcome, context, one);
+    }
+    store::save(conn, &state, now).await?;
+
+    let affected = affected_by(&state, &outcome);
+    let mut log = std::mem::take(&mut outcome.events);
+    log.extend(ledger::record(conn, &outcome.facts, &affected, via, now).await?);
+    events::append(conn, &log).await?;
+    ask_for_reads(conn, &state, &outcome, now).await?;
+    Ok(Committed {
+        state_changed: states_now(&state, &outcome),
+    })
+}
+
+fn states_now(state: &fold::State, outcome: &fold::Outcome) -> BTreeMap<ConversationSid, StateNow> {
+    outcome
+        .state_changed
+        .iter()
+        .filter_map(|sid| {
+            let row = state.conversations.get(sid)?;
+            let now = StateNow {
+                account_sid: row.account_sid.clone(),
+                friendly_name: row.fields.friendly_name.clone(),
+                state: row.state.clone(),
+                removed: row.removed_at.is_some(),
+                autocreated: row.autocreated,
+            };
+            Some((sid.clone(), now))
+        })
+        .collect()
+}
+
+fn affected_by(state: &fold::State, outcome: &fold::Outcome) -> BTreeMap<ConversationSid, Affected> {
+    outcome
+        .facts
+        .iter()
+        .map(|fact| &fact.conversation_sid)
+        .chain(&outcome.ended)
+        .filter_map(|sid| {
+            let row = state.conversations.get(sid)?;
+            let affected = Affected {
+                account_sid: row.account_sid.clone(),
+                ended_at: row.ended_at(),
+                end_changed: outcome.ended.contains(sid),
+            };
+            Some((sid.clone(), affected))
+        })
+        .collect()
+}
+
+/// How long a read that a webhook asks for is put off: what is missing is mostly on its way.
+const READ_AFTER: SignedDuration = SignedDuration::from_secs(2);
+
+async fn ask_for_reads(
+    conn: &mut PgConnection,
+    state: &fold::State,
+    outcome: &fold::Outcome,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let account_of = |sid: &ConversationSid| state.conversations.get(sid).map(|row| row.account_sid.clone());
+    for sid in &outcome.to_fetch {
+        let still_wanted = state
+            .conversations
+            .get(sid)
+            .is_some_and(|row| row.unverified_since.is_some())
+            || state
+                .conversations
+                .get(sid)
+                .is_some_and(|row| row.version.is_some());
+        if let (Some(account_sid), true) = (account_of(sid), still_wanted) {
+            put_read(conn, &account_sid, sid, None, now + READ_AFTER, now).await?;
+        }
+    }
+    for (sid, message_sid) in &outcome.messages_to_fetch {
+        let known = state.messages.contains_key(&(sid.clone(), message_sid.clone()));
+        let asked_for_by_a_tie = outcome.to_fetch.contains(sid);
+        if let (Some(account_sid), true) = (account_of(sid), !known || asked_for_by_a_tie) {
+            put_read(conn, &account_sid, sid, Some(message_sid), now + READ_AFTER, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Queues a read of a conversation (with its participants), or of one of its messages.
+pub async fn put_read(
+    conn: &mut PgConnection,
+    account_sid: &AccountSid,
+    sid: &ConversationSid,
+    message_sid: Option<&MessageSid>,
+    run_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let unique_key = message_sid.map_or_else(|| sid.to_string(), ToString::to_string);
+    let task = NewTask {
+        kind: READ_TASK,
+        order_key: format!("read:{sid}"),
+        unique_key: Some(unique_key),
+        payload: json!({ "account_sid": account_sid, "conversation_sid": sid, "message_sid": message_sid }),
+        run_at,
+        attempts_max: 12,
+    };
+    queue::put(conn, &task, now).await
+}

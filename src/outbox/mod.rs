@@ -1,1 +1,76 @@
-//! TBD
+//! Messages that a CRM asks us to send. Owns `outbound_message`.
+//!
+//! Twilio has no idempotency key for messages, and an answer may be lost after the effect. So each carries its own id in
+//! its `Attributes`, and where it is not known whether one was sent, the newest messages are listed and looked through
+//! before anything is sent again ([`work`]).
+
+mod operations;
+mod store;
+mod work;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use operations::{NewOutboundMessage, Outbox, SendError};
+pub use store::{find, page};
+pub use work::Send;
+
+/// The kind of task that sends one message.
+pub const SEND_TASK: &str = "outbox.send";
+
+/// The key in a message's `Attributes` under which its id stands.
+pub const ATTRIBUTE: &str = "hookswitch_send_id";
+
+/// Twilio takes at most 1600 characters to a handset (50504).
+pub const BODY_MAX: usize = 1600;
+
+/// Where a message stands on its way to Twilio; what became of it on handsets is in its receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Queued,
+    /// Twilio was asked; whether it took the message may be unknown for a moment.
+    Sending,
+    /// Twilio has it, as `message_sid`.
+    Sent,
+    /// It was not sent; `outcome_code` and `outcome_detail` say why.
+    Failed,
+    /// It is not known whether it was sent, and a person has to look.
+    NeedsAttention,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::NeedsAttention => "needs_attention",
+        }
+    }
+}
+
+/// A message as stored.
+#[derive(Clone, PartialEq)]
+pub struct OutboundMessage {
+    pub outbound_message_id: Uuid,
+    pub conversation_sid: String,
+    pub account_sid: String,
+    pub line: String,
+    /// Only this person may be the author, where the request said so.
+    pub as_holder: Option<String>,
+    /// Who was the author: the line's holder when it was sent, or the number where it was unstaffed.
+    pub author: Option<String>,
+    pub body: String,
+    /// JSON object as text.
+    pub attributes: Option<String>,
+    pub state: State,
+    pub outcome_code: Option<String>,
+    pub outcome_detail: Option<String>,
+    pub message_sid: Option<String>,
+    pub requested_by: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}

@@ -1,1 +1,86 @@
-//! TBD
+//! The one durable work queue, in PostgreSQL. Owns `task`; knows no kinds of tasks.
+//!
+//! A task is put in the transaction of what it follows from. Tasks with the same order key run one after the other,
+//! oldest first. A claim is a lease with a fresh token: what the holder writes names the token, so that a worker that
+//! overslept changes nothing. A task that fails is tried again with growing delays up to its limit, then buried: it
+//! stays, with its last error, until a person deals with it.
+
+mod retry;
+mod store;
+mod worker;
+
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub use retry::backoff;
+pub use store::{Counts, counts, finish, is_held, put, requeue_dead};
+pub use worker::{Settings, Worker};
+
+/// The channel on which PostgreSQL tells workers that a task was put.
+pub const CHANNEL: &str = "hookswitch_task";
+
+/// A task about to be put.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    pub kind: &'static str,
+    pub order_key: String,
+    /// At most one waiting task of a kind has it; putting another takes its payload and the earlier of both times.
+    pub unique_key: Option<String>,
+    pub payload: serde_json::Value,
+    pub run_at: Timestamp,
+    /// How often it is tried before it is buried.
+    pub attempts_max: i32,
+}
+
+/// A task that this worker holds.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub lease: Lease,
+    pub kind: String,
+    pub payload: serde_json::Value,
+    /// This one included, so at least 1.
+    pub attempts: i32,
+    pub attempts_max: i32,
+    pub created_at: Timestamp,
+}
+
+/// The right to finish a task, until somebody else claims it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub task_id: i64,
+    pub token: Uuid,
+}
+
+/// What became of one run of a task.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is done; the worker takes it off the queue.
+    Done,
+    /// It is done, and was finished in the transaction of its effect.
+    Finished,
+    /// Not yet: it is waiting for something, which does not count as a failed attempt.
+    Wait(SignedDuration),
+    /// It failed in a way that may pass.
+    Retry(anyhow::Error),
+    /// It cannot succeed; a person has to look.
+    Bury(anyhow::Error),
+}
+
+/// What runs the tasks of one kind.
+pub trait Handler: Send + Sync {
+    /// Runs the task. May be stopped at any point and run again.
+    fn run<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Outcome>;
+
+    /// Tells that the task was buried, in the transaction that buries it.
+    fn buried<'a>(
+        &'a self,
+        conn: &'a mut PgConnection,
+        task: &'a Task,
+        error: &'a str,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        let _ = (conn, task, error);
+        Box::pin(async { Ok(()) })
+    }
+}

@@ -1,0 +1,173 @@
+//! Writing the log and reading it in order.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+use crate::events::{NewEvent, Position};
+
+/// An entry as stored.
+#[derive(Debug, Clone)]
+pub struct EventRow {
+    pub position: Position,
+    pub kind: String,
+    pub account_sid: Option<String>,
+    pub conversation_sid: Option<String>,
+    pub subject: String,
+    pub actor: Option<String>,
+    pub via: String,
+    pub cause: Option<String>,
+    pub occurred_at: Timestamp,
+    pub recorded_at: Timestamp,
+    /// A JSON object.
+    pub data: String,
+}
+
+/// Writes entries in their order, within the transaction of what they tell.
+pub async fn append(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    let accounts: Vec<Option<&str>> = events
+        .iter()
+        .map(|event| {
+            event
+                .account_sid
+                .as_ref()
+                .map(super::super::ids::AccountSid::as_str)
+        })
+        .collect();
+    let conversations: Vec<Option<&str>> = events
+        .iter()
+        .map(|event| {
+            event
+                .conversation_sid
+                .as_ref()
+                .map(super::super::ids::ConversationSid::as_str)
+        })
+        .collect();
+    let subjects: Vec<&str> = events.iter().map(|event| event.subject.as_str()).collect();
+    let actors: Vec<Option<&str>> = events.iter().map(|event| event.actor.as_deref()).collect();
+    let vias: Vec<&str> = events.iter().map(|event| event.via.as_str()).collect();
+    let causes: Vec<Option<&str>> = events.iter().map(|event| event.cause.as_deref()).collect();
+    let occurred: Vec<_> = events.iter().map(|event| event.occurred_at.to_sqlx()).collect();
+    let recorded: Vec<_> = events.iter().map(|event| event.recorded_at.to_sqlx()).collect();
+    let data: Vec<String> = events.iter().map(|event| event.data.to_string()).collect();
+    sqlx::query!(
+        "-- events.append
+        insert into event (type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data)
+        select type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data
+        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                    $8::timestamptz[], $9::timestamptz[], $10::text[]) with ordinality
+            as entry (type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data, place)
+        order by place",
+        &kinds as _,
+        &accounts as _,
+        &conversations as _,
+        &subjects as _,
+        &actors as _,
+        &vias as _,
+        &causes as _,
+        &occurred as _,
+        &recorded as _,
+        &data,
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!("select pg_notify('hookswitch_event', '')")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+macro_rules! event_row {
+    ($row:ident) => {
+        EventRow {
+            position: Position {
+                commit_xid: $row.commit_xid,
+                event_id: $row.event_id,
+            },
+            kind: $row.r#type,
+            account_sid: $row.account_sid,
+            conversation_sid: $row.conversation_sid,
+            subject: $row.subject,
+            actor: $row.actor,
+            via: $row.via,
+            cause: $row.cause,
+            occurred_at: $row.occurred_at.to_jiff(),
+            recorded_at: $row.recorded_at.to_jiff(),
+            data: $row.data,
+        }
+    };
+}
+
+/// Up to `limit` entries after `after`, in the log's order. What a transaction in progress may still write before a
+/// later entry is waited for: the page ends there.
+pub async fn page(
+    conn: &mut PgConnection,
+    after: Position,
+    kinds: Option<&[&str]>,
+    limit: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- events.page
+        select commit_xid, event_id, type, account_sid, conversation_sid, subject, actor, via, cause,
+               occurred_at, recorded_at, data
+        from event
+        where (commit_xid, event_id) > ($1, $2)
+          and commit_xid < log_horizon()
+          and ($3::text[] is null or type = any($3))
+        order by commit_xid, event_id
+        limit $4",
+        after.commit_xid,
+        after.event_id,
+        kinds as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| event_row!(row)).collect())
+}
+
+/// As [`page`], of one conversation.
+pub async fn page_of_conversation(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    after: Position,
+    limit: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- events.page_of_conversation
+        select commit_xid, event_id, type, account_sid, conversation_sid, subject, actor, via, cause,
+               occurred_at, recorded_at, data
+        from event
+        where conversation_sid = $1
+          and (commit_xid, event_id) > ($2, $3)
+          and commit_xid < log_horizon()
+        order by commit_xid, event_id
+        limit $4",
+        conversation_sid,
+        after.commit_xid,
+        after.event_id,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| event_row!(row)).collect())
+}
+
+/// Lifts new entries above a log that was restored from a dump into a cluster with lower transaction numbers.
+/// Answers whether that was needed.
+pub async fn lift_above_restored_log(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let lifted = sqlx::query!(
+        "-- events.lift_above_restored_log
+        update log_origin
+        set xid_offset = xid_offset + newest.commit_xid - log_xid() + 1
+        from (select max(commit_xid) as commit_xid from event) as newest
+        where newest.commit_xid > log_xid()"
+    )
+    .execute(conn)
+    .await?;
+    Ok(lifted.rows_affected() > 0)
+}

@@ -1,0 +1,197 @@
+//! Projects stored webhooks: parse, then mirror, ledger, log and signals, in one transaction with the mark that says so.
+//!
+//! A worker takes a lane by locking its row and works through the lane's oldest webhooks. It may die anywhere: the
+//! transaction is rolled back, the lane is free, and the webhooks still wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::clock::Clock;
+use crate::db::Notices;
+use crate::events::{self, Kind, NewEvent, Via};
+use crate::ids::ConversationSid;
+use crate::inbox::store::{self, Pending};
+use crate::mirror::{Observed, project};
+use crate::projection;
+use crate::twilio::form::Form;
+use crate::twilio::webhook::Webhook;
+use crate::web::problem::is_passing;
+
+/// Projects what waits, lane by lane. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Projector {
+    pub pool: PgPool,
+    pub clock: Clock,
+    /// Webhooks taken at a time.
+    pub batch: u16,
+}
+
+/// The longest sleep between two looks, where a notice was lost.
+const POLL: Duration = Duration::from_secs(1);
+
+impl Projector {
+    /// Works until cancelled. A batch under way is finished first.
+    pub async fn run(self, notices: Arc<Notices>, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let woken = notices.webhooks.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            match self.project_lane().await {
+                Ok(0) => {}
+                Ok(_) => continue,
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot project webhooks, trying again"
+                    );
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = woken => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Projects until nothing waits. Answers how many webhooks that settled.
+    pub async fn run_until_idle(&self) -> Result<usize, sqlx::Error> {
+        let mut settled = 0;
+        loop {
+            match self.project_lane().await? {
+                0 => return Ok(settled),
+                some => settled += some,
+            }
+        }
+    }
+
+    /// Settles the oldest webhooks of one lane. 0: nothing waits that nobody works on.
+    async fn project_lane(&self) -> Result<usize, sqlx::Error> {
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        let Some(lane) = store::lock_lane(&mut transaction).await? else {
+            return Ok(0);
+        };
+        let pending = store::pending(&mut transaction, lane, i64::from(self.batch)).await?;
+        let mut batch = Batch::default();
+        for webhook in &pending {
+            match read(webhook) {
+                Ok(observed) => batch.projected.push((webhook, observed)),
+                Err(reason) => batch.set_aside.push((webhook, reason)),
+            }
+        }
+        batch.commit_changes(&mut transaction, now).await?;
+        batch.settle(&mut transaction, now).await?;
+        transaction.commit().await?;
+        metrics::counter!("hookswitch_webhooks_projected_total").increment(batch.projected.len() as u64);
+        Ok(pending.len())
+    }
+}
+
+fn read(webhook: &Pending) -> Result<Vec<Observed>, String> {
+    let form = Form::parse(&webhook.form).map_err(|error| error.to_string())?;
+    let parsed = Webhook::parse(&form).map_err(|error| error.to_string())?;
+    let cause = format!("webhook:{}", webhook.webhook_id);
+    project::webhook(&webhook.account_sid, &parsed, &cause).map_err(|error| error.to_string())
+}
+
+#[derive(Default)]
+struct Batch<'a> {
+    projected: Vec<(&'a Pending, Vec<Observed>)>,
+    set_aside: Vec<(&'a Pending, String)>,
+}
+
+impl Batch<'_> {
+    /// All at once; where the database refuses that, one by one, so that one bad webhook does not stop the others.
+    async fn commit_changes(&mut self, conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+        let all: Vec<Observed> = self
+            .projected
+            .iter()
+            .flat_map(|(_, observed)| observed.iter().cloned())
+            .collect();
+        match in_savepoint(conn, &all, now).await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_passing(&error) => return Err(error),
+            Err(_) => {}
+        }
+        let mut projected = Vec::with_capacity(self.projected.len());
+        for (webhook, observed) in self.projected.drain(..) {
+            match in_savepoint(conn, &observed, now).await {
+                Ok(()) => projected.push((webhook, observed)),
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => self.set_aside.push((webhook, refusal(&error))),
+            }
+        }
+        self.projected = projected;
+        Ok(())
+    }
+
+    async fn settle(&self, conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+        let ids: Vec<i64> = self
+            .projected
+            .iter()
+            .map(|(webhook, _)| webhook.webhook_id)
+            .collect();
+        store::mark_projected(conn, &ids, now).await?;
+        let mut log = Vec::new();
+        for (webhook, reason) in &self.set_aside {
+            error!(webhook.id = webhook.webhook_id, reason = %reason, "set a webhook aside, a person has to look");
+            metrics::counter!("hookswitch_webhooks_set_aside_total").increment(1);
+            store::set_aside(conn, webhook.webhook_id, reason, now).await?;
+            log.push(set_aside_event(webhook, reason, now));
+        }
+        events::append(conn, &log).await
+    }
+}
+
+async fn in_savepoint(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    if observed.is_empty() {
+        return Ok(());
+    }
+    let mut savepoint = conn.begin().await?;
+    projection::commit(&mut savepoint, observed, Via::Webhook, None, now).await?;
+    savepoint.commit().await
+}
+
+/// The database's reason without the values that it may quote.
+fn refusal(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => format!(
+            "the database refused it: SQLSTATE {}{}",
+            error.code().unwrap_or_default(),
+            error
+                .constraint()
+                .map(|name| format!(", constraint {name}"))
+                .unwrap_or_default(),
+        ),
+        _ => "the database refused it".to_owned(),
+    }
+}
+
+fn set_aside_event(webhook: &Pending, reason: &str, now: Timestamp) -> NewEvent {
+    NewEvent {
+        kind: Kind::WebhookSetAside,
+        account_sid: Some(webhook.account_sid.clone()),
+        conversation_sid: webhook
+            .conversation_sid
+            .as_deref()
+            .and_then(|sid| ConversationSid::try_from(sid).ok()),
+        subject: format!("webhook:{}", webhook.webhook_id),
+        actor: None,
+        via: Via::Webhook,
+        cause: Some(format!("webhook:{}", webhook.webhook_id)),
+        occurred_at: now,
+        recorded_at: now,
+        data: serde_json::json!({ "event_type": webhook.event_type, "reason": reason }),
+    }
+}

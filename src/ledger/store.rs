@@ -1,0 +1,475 @@
+//! Writing and reading the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use jiff_sqlx::ToSqlx as _;
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::events::{Kind, NewEvent, Via};
+use crate::ids::{AccountSid, ConversationSid, PhoneNumber, new_id};
+use crate::ledger::derive::{Span, derive};
+use crate::ledger::{Cause, Fact, Tenure};
+use crate::mirror::Version;
+
+/// A conversation whose ledger may have to change.
+#[derive(Debug, Clone)]
+pub struct Affected {
+    pub account_sid: AccountSid,
+    /// When the conversation was closed or removed: its lines end with it.
+    pub ended_at: Option<Timestamp>,
+    /// Derive anew although no fact is new.
+    pub end_changed: bool,
+}
+
+/// Keeps the facts and derives the tenures of their conversations anew, within the caller's transaction. Answers with
+/// the log entries that tell of it.
+///
+/// The caller holds the lock of every conversation concerned, so that two derivations never run at once.
+pub async fn record(
+    conn: &mut PgConnection,
+    facts: &[Fact],
+    affected: &BTreeMap<ConversationSid, Affected>,
+    via: Via,
+    now: Timestamp,
+) -> Result<Vec<NewEvent>, sqlx::Error> {
+    let mut sids = keep_facts(conn, facts, now).await?;
+    sids.extend(
+        affected
+            .iter()
+            .filter(|(_, one)| one.end_changed)
+            .map(|(sid, _)| sid.as_str().to_owned()),
+    );
+    if sids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sids: Vec<String> = sids.into_iter().collect();
+    let facts = load_facts(conn, &sids).await?;
+    let mut stored = load_tenures(conn, &sids).await?;
+    let leases = load_leases(conn, &sids).await?;
+
+    let mut difference = Difference::default();
+    for sid in &sids {
+        let Some((sid, context)) = affected.get_key_value(sid.as_str()) else {
+            continue;
+        };
+        let derived = derive(
+            facts.get(sid.as_str()).map_or(&[], Vec::as_slice),
+            context.ended_at,
+        );
+        let stored = stored.remove(sid.as_str()).unwrap_or_default();
+        difference.add(sid, context, derived, &stored, &leases, via, now);
+    }
+    supersede(conn, &difference.superseded, now).await?;
+    insert(conn, &difference.inserted, now).await?;
+    Ok(difference.events)
+}
+
+#[derive(Debug, Default)]
+struct Difference {
+    superseded: Vec<Tenure>,
+    inserted: Vec<Tenure>,
+    events: Vec<NewEvent>,
+}
+
+/// The transfer that holds a line, and to whom it gives it.
+type Leases = BTreeMap<(String, String), (Uuid, String)>;
+
+impl Difference {
+    #[expect(clippy::too_many_arguments, reason = "two ledgers and what tells them apart")]
+    fn add(
+        &mut self,
+        sid: &ConversationSid,
+        context: &Affected,
+        derived: BTreeMap<String, Vec<Span>>,
+        stored: &[Tenure],
+        leases: &Leases,
+        via: Via,
+        now: Timestamp,
+    ) {
+        let mut kept = BTreeSet::new();
+        for (line, spans) in derived {
+            let mut previous: Option<Option<String>> = None;
+            let old: Vec<&Tenure> = stored.iter().filter(|tenure| tenure.line == line).collect();
+            for span in spans {
+                let holder_before = previous.replace(span.holder.clone());
+                if let Some(same) = old.iter().find(|tenure| is_same(tenure, &span)) {
+                    kept.insert(same.tenure_id);
+                    continue;
+                }
+                let refined = old.iter().find(|tenure| is_refined_by(tenure, &span));
+                let lease = leases.get(&(sid.as_str().to_owned(), line.clone()));
+                let (cause, transfer_id) = match refined {
+                    Some(tenure) => (tenure.cause, tenure.transfer_id),
+                    None => cause_of(&span, holder_before.is_none(), lease),
+                };
+                if refined.is_none() {
+                    let event = holder_changed(
+                        sid,
+                        context,
+                        &line,
+                        holder_before.flatten().as_deref(),
+                        &span,
+                        cause,
+                        transfer_id,
+                    );
+                    self.events.push(NewEvent {
+                        via,
+                        recorded_at: now,
+                        ..event
+                    });
+                }
+                self.inserted.push(Tenure {
+                    tenure_id: new_id(),
+                    conversation_sid: sid.as_str().to_owned(),
+                    line: line.clone(),
+                    holder: span.holder,
+                    from: span.from,
+                    to: span.to,
+                    cause,
+                    transfer_id,
+                    via: refined.map_or_else(|| via.as_str().to_owned(), |tenure| tenure.via.clone()),
+                    recorded_at: now,
+                });
+            }
+        }
+        self.superseded.extend(
+            stored
+                .iter()
+                .filter(|tenure| !kept.contains(&tenure.tenure_id))
+                .cloned(),
+        );
+    }
+}
+
+fn is_same(tenure: &Tenure, span: &Span) -> bool {
+    tenure.holder == span.holder && tenure.from == span.from && tenure.to == span.to
+}
+
+/// The same beginning, known better, or with another end.
+fn is_refined_by(tenure: &Tenure, span: &Span) -> bool {
+    tenure.holder == span.holder
+        && (tenure.from.duration_since(span.from)).abs() <= SignedDuration::from_secs(1)
+}
+
+fn cause_of(span: &Span, first: bool, lease: Option<&(Uuid, String)>) -> (Cause, Option<Uuid>) {
+    match lease {
+        _ if first => (Cause::Created, None),
+        _ if span.vacant => (Cause::Removed, None),
+        Some((transfer_id, to)) if span.holder.as_ref() == Some(to) => (Cause::Transfer, Some(*transfer_id)),
+        _ => (Cause::Upstream, None),
+    }
+}
+
+fn holder_changed(
+    sid: &ConversationSid,
+    context: &Affected,
+    line: &str,
+    holder_before: Option<&str>,
+    span: &Span,
+    cause: Cause,
+    transfer_id: Option<Uuid>,
+) -> NewEvent {
+    NewEvent {
+        kind: Kind::HolderChanged,
+        account_sid: Some(context.account_sid.clone()),
+        conversation_sid: Some(sid.clone()),
+        subject: line.to_owned(),
+        actor: None,
+        via: Via::Worker,
+        cause: transfer_id.map(crate::events::transfer_cause),
+        occurred_at: span.from,
+        recorded_at: span.from,
+        data: json!({
+            "line": line,
+            "from": holder_before,
+            "to": span.holder,
+            "cause": cause.as_str(),
+            "transfer_id": transfer_id,
+        }),
+    }
+}
+
+/// Answers with the conversations of which something new was said.
+async fn keep_facts(
+    conn: &mut PgConnection,
+    facts: &[Fact],
+    now: Timestamp,
+) -> Result<BTreeSet<String>, sqlx::Error> {
+    if facts.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let conversations: Vec<&str> = facts.iter().map(|fact| fact.conversation_sid.as_str()).collect();
+    let participants: Vec<&str> = facts.iter().map(|fact| fact.participant_sid.as_str()).collect();
+    let at: Vec<_> = facts.iter().map(|fact| fact.version.at.to_sqlx()).collect();
+    let exact: Vec<bool> = facts.iter().map(|fact| fact.version.exact).collect();
+    let lines: Vec<Option<&str>> = facts
+        .iter()
+        .map(|fact| fact.line.as_ref().map(PhoneNumber::as_str))
+        .collect();
+    let identities: Vec<Option<&str>> = facts.iter().map(|fact| fact.identity.as_deref()).collect();
+    let removed: Vec<bool> = facts.iter().map(|fact| fact.removed).collect();
+    let vias: Vec<&str> = facts.iter().map(|fact| fact.via.as_str()).collect();
+    let rows = sqlx::query!(
+        "-- ledger.keep_facts
+        insert into holding (conversation_sid, participant_sid, at, exact, line, identity, removed, via, recorded_at)
+        select fact.*, $9
+        from unnest($1::text[], $2::text[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::boolean[], $8::text[])
+            as fact
+        on conflict on constraint holding_once do nothing
+        returning conversation_sid",
+        &conversations as _,
+        &participants as _,
+        &at as _,
+        &exact,
+        &lines as _,
+        &identities as _,
+        &removed,
+        &vias as _,
+        now.to_sqlx() as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.conversation_sid).collect())
+}
+
+async fn load_facts(
+    conn: &mut PgConnection,
+    sids: &[String],
+) -> Result<BTreeMap<String, Vec<Fact>>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.load_facts
+        select conversation_sid as "conversation_sid: ConversationSid", participant_sid as "participant_sid: crate::ids::ParticipantSid",
+               at, exact, line as "line: PhoneNumber", identity, removed
+        from holding where conversation_sid = any($1)"#,
+        sids,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut facts: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
+    for row in rows {
+        facts
+            .entry(row.conversation_sid.as_str().to_owned())
+            .or_default()
+            .push(Fact {
+                conversation_sid: row.conversation_sid,
+                participant_sid: row.participant_sid,
+                version: Version {
+                    at: row.at.to_jiff(),
+                    exact: row.exact,
+                },
+                line: row.line,
+                identity: row.identity,
+                removed: row.removed,
+                via: Via::Webhook,
+            });
+    }
+    Ok(facts)
+}
+
+macro_rules! tenure {
+    ($row:ident) => {
+        Tenure {
+            tenure_id: $row.tenure_id,
+            conversation_sid: $row.conversation_sid,
+            line: $row.line,
+            holder: $row.holder,
+            from: $row.from_at.to_jiff(),
+            to: $row.to_at.map(|at| at.to_jiff()),
+            cause: Cause::from_column(&$row.cause),
+            transfer_id: $row.transfer_id,
+            via: $row.via,
+            recorded_at: $row.recorded_at.to_jiff(),
+        }
+    };
+}
+
+async fn load_tenures(
+    conn: &mut PgConnection,
+    sids: &[String],
+) -> Result<BTreeMap<String, Vec<Tenure>>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.load_tenures
+        select tenure_id, conversation_sid, line, holder, lower(during) as "from_at!", upper(during) as to_at,
+               cause, transfer_id, via, recorded_at
+        from tenure where conversation_sid = any($1) and superseded_at is null"#,
+        sids,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut tenures: BTreeMap<String, Vec<Tenure>> = BTreeMap::new();
+    for row in rows {
+        tenures
+            .entry(row.conversation_sid.clone())
+            .or_default()
+            .push(tenure!(row));
+    }
+    Ok(tenures)
+}
+
+async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leases, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.load_leases
+        select conversation_sid, line, transfer_id as "transfer_id!", to_holder as "to_holder!" from line_lease
+        where conversation_sid = any($1) and transfer_id is not null and to_holder is not null"#,
+        sids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ((row.conversation_sid, row.line), (row.transfer_id, row.to_holder)))
+        .collect())
+}
+
+async fn supersede(conn: &mut PgConnection, tenures: &[Tenure], now: Timestamp) -> Result<(), sqlx::Error> {
+    if tenures.is_empty() {
+        return Ok(());
+    }
+    let conversations: Vec<&str> = tenures
+        .iter()
+        .map(|tenure| tenure.conversation_sid.as_str())
+        .collect();
+    let ids: Vec<Uuid> = tenures.iter().map(|tenure| tenure.tenure_id).collect();
+    sqlx::query!(
+        "-- ledger.supersede
+        update tenure set superseded_at = $3
+        from unnest($1::text[], $2::uuid[]) as old (conversation_sid, tenure_id)
+        where tenure.conversation_sid = old.conversation_sid and tenure.tenure_id = old.tenure_id",
+        &conversations as _,
+        &ids,
+        now.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn insert(conn: &mut PgConnection, tenures: &[Tenure], now: Timestamp) -> Result<(), sqlx::Error> {
+    if tenures.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = tenures.iter().map(|tenure| tenure.tenure_id).collect();
+    let conversations: Vec<&str> = tenures
+        .iter()
+        .map(|tenure| tenure.conversation_sid.as_str())
+        .collect();
+    let lines: Vec<&str> = tenures.iter().map(|tenure| tenure.line.as_str()).collect();
+    let holders: Vec<Option<&str>> = tenures.iter().map(|tenure| tenure.holder.as_deref()).collect();
+    let from: Vec<_> = tenures.iter().map(|tenure| tenure.from.to_sqlx()).collect();
+    let to: Vec<_> = tenures
+        .iter()
+        .map(|tenure| tenure.to.map(jiff_sqlx::ToSqlx::to_sqlx))
+        .collect();
+    let causes: Vec<&str> = tenures.iter().map(|tenure| tenure.cause.as_str()).collect();
+    let transfers: Vec<Option<Uuid>> = tenures.iter().map(|tenure| tenure.transfer_id).collect();
+    let vias: Vec<&str> = tenures.iter().map(|tenure| tenure.via.as_str()).collect();
+    sqlx::query!(
+        "-- ledger.insert
+        insert into tenure (tenure_id, conversation_sid, line, holder, during, cause, transfer_id, via, recorded_at)
+        select tenure_id, conversation_sid, line, holder, tstzrange(from_at, to_at), cause, transfer_id, via, $10
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+                    $8::uuid[], $9::text[])
+            as new (tenure_id, conversation_sid, line, holder, from_at, to_at, cause, transfer_id, via)",
+        &ids,
+        &conversations as _,
+        &lines as _,
+        &holders as _,
+        &from as _,
+        &to as _,
+        &causes as _,
+        &transfers as _,
+        &vias as _,
+        now.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Who holds the line now; the outer `None` says that there is no such line, or that it has ended.
+pub async fn holder_of(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    line: &str,
+) -> Result<Option<Option<String>>, sqlx::Error> {
+    let row = sqlx::query!(
+        "-- ledger.holder_of
+        select holder from tenure
+        where conversation_sid = $1 and line = $2 and superseded_at is null and upper_inf(during)",
+        conversation_sid,
+        line,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.holder))
+}
+
+/// The lines that a conversation has now, with their holders.
+pub async fn lines_of(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<Vec<(String, Option<String>)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- ledger.lines_of
+        select line, holder from tenure
+        where conversation_sid = $1 and superseded_at is null and upper_inf(during)
+        order by line",
+        conversation_sid,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.line, row.holder)).collect())
+}
+
+/// All tenures of a conversation's lines as believed now, oldest first.
+pub async fn tenures_of_conversation(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<Vec<Tenure>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.tenures_of_conversation
+        select tenure_id, conversation_sid, line, holder, lower(during) as "from_at!", upper(during) as to_at,
+               cause, transfer_id, via, recorded_at
+        from tenure where conversation_sid = $1 and superseded_at is null
+        order by lower(during), line"#,
+        conversation_sid,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| tenure!(row)).collect())
+}
+
+/// The tenures of one number in all conversations that touch the span, oldest first, after `after` (a beginning and an
+/// id, for paging).
+pub async fn tenures_of_line(
+    conn: &mut PgConnection,
+    line: &str,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    after: Option<(Timestamp, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Tenure>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.tenures_of_line
+        select tenure_id, conversation_sid, line, holder, lower(during) as "from_at!", upper(during) as to_at,
+               cause, transfer_id, via, recorded_at
+        from tenure
+        where line = $1 and superseded_at is null
+          and during && tstzrange($2, $3, '[]')
+          and ($4::timestamptz is null or (lower(during), tenure_id) > ($4, $5::uuid))
+        order by lower(during), tenure_id
+        limit $6"#,
+        line,
+        from.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        to.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        after.map(|(at, _)| at.to_sqlx()) as _,
+        after.map(|(_, id)| id) as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| tenure!(row)).collect())
+}

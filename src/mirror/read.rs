@@ -1,0 +1,340 @@
+//! Reading the mirror.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+use crate::ids::{AccountSid, ConversationSid};
+
+/// A conversation as the mirror has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRow {
+    pub conversation_sid: ConversationSid,
+    pub account_sid: AccountSid,
+    pub service_sid: Option<String>,
+    pub messaging_service_sid: Option<String>,
+    pub friendly_name: Option<String>,
+    pub unique_name: Option<String>,
+    pub attributes: Option<String>,
+    /// Twilio's word; None while only children of the conversation are known.
+    pub state: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub closed_at: Option<Timestamp>,
+    pub removed_at: Option<Timestamp>,
+    pub autocreated: bool,
+    pub unverified_since: Option<Timestamp>,
+    pub verified_at: Option<Timestamp>,
+    pub first_seen_at: Timestamp,
+    pub last_message_at: Option<Timestamp>,
+}
+
+impl ConversationRow {
+    /// Closed and removed are final.
+    pub fn is_over(&self) -> bool {
+        self.removed_at.is_some() || self.state.as_deref() == Some("closed")
+    }
+}
+
+/// A member as the mirror has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParticipantRow {
+    pub conversation_sid: String,
+    pub participant_sid: String,
+    pub identity: Option<String>,
+    pub address: Option<String>,
+    pub proxy_address: Option<String>,
+    pub projected_address: Option<String>,
+    pub attributes: Option<String>,
+    pub role_sid: Option<String>,
+    pub last_read_message_index: Option<i64>,
+    pub created_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+    pub removed_at: Option<Timestamp>,
+}
+
+/// A message as the mirror has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRow {
+    pub conversation_sid: String,
+    pub message_sid: String,
+    pub index: Option<i64>,
+    pub author: Option<String>,
+    pub participant_sid: Option<String>,
+    pub body: Option<String>,
+    /// JSON list.
+    pub media: Option<String>,
+    pub attributes: Option<String>,
+    pub source: Option<String>,
+    pub created_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+    pub removed_at: Option<Timestamp>,
+}
+
+/// How far one message has come to one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptRow {
+    pub message_sid: String,
+    pub delivery_receipt_sid: String,
+    pub participant_sid: Option<String>,
+    pub channel_message_sid: Option<String>,
+    pub status: String,
+    pub error_code: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+macro_rules! conversation_row {
+    ($row:ident) => {
+        ConversationRow {
+            conversation_sid: $row.conversation_sid,
+            account_sid: $row.account_sid,
+            service_sid: $row.service_sid,
+            messaging_service_sid: $row.messaging_service_sid,
+            friendly_name: $row.friendly_name,
+            unique_name: $row.unique_name,
+            attributes: $row.attributes,
+            state: $row.state,
+            created_at: $row.created_at.map(|at| at.to_jiff()),
+            closed_at: $row.closed_at.map(|at| at.to_jiff()),
+            removed_at: $row.removed_at.map(|at| at.to_jiff()),
+            autocreated: $row.autocreated,
+            unverified_since: $row.unverified_since.map(|at| at.to_jiff()),
+            verified_at: $row.verified_at.map(|at| at.to_jiff()),
+            first_seen_at: $row.first_seen_at.to_jiff(),
+            last_message_at: $row.last_message_at.map(|at| at.to_jiff()),
+        }
+    };
+}
+
+pub async fn conversation(
+    conn: &mut PgConnection,
+    sid: &str,
+) -> Result<Option<ConversationRow>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"-- mirror.conversation
+        select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
+               messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at
+        from conversation where conversation_sid = $1"#,
+        sid,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| conversation_row!(row)))
+}
+
+/// As [`conversation`], locked until the transaction ends: nothing that enters the mirror changes it meanwhile.
+pub async fn lock_conversation(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+) -> Result<Option<ConversationRow>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"-- mirror.lock_conversation
+        select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
+               messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at
+        from conversation where conversation_sid = $1
+        for update"#,
+        sid.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| conversation_row!(row)))
+}
+
+/// Which conversations to list; `None` takes any.
+#[derive(Debug, Clone, Default)]
+pub struct ConversationFilter {
+    pub state: Option<String>,
+    /// Only those that have this number as a line.
+    pub line: Option<String>,
+    /// Only those of which this identity holds a line.
+    pub holder: Option<String>,
+}
+
+/// Conversations, the latest seen first, those before `before` (when first seen, and the SID, for paging).
+pub async fn conversations(
+    conn: &mut PgConnection,
+    filter: &ConversationFilter,
+    before: Option<(Timestamp, String)>,
+    limit: i64,
+) -> Result<Vec<ConversationRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- mirror.conversations
+        select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
+               messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at
+        from conversation
+        where ($1::text is null or state = $1)
+          and ($2::text is null or exists (
+              select from participant
+              where participant.conversation_sid = conversation.conversation_sid and projected_address = $2
+                and participant.removed_at is null))
+          and ($3::text is null or exists (
+              select from participant
+              where participant.conversation_sid = conversation.conversation_sid and identity = $3
+                and projected_address is not null and participant.removed_at is null))
+          and ($4::timestamptz is null or (first_seen_at, conversation_sid) < ($4, $5::text))
+        order by first_seen_at desc, conversation_sid desc
+        limit $6"#,
+        filter.state,
+        filter.line,
+        filter.holder,
+        before.as_ref().map(|(at, _)| at.to_sqlx()) as _,
+        before.as_ref().map(|(_, sid)| sid.as_str()) as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| conversation_row!(row)).collect())
+}
+
+/// The members of a conversation, those who left included, in the order of coming.
+pub async fn participants(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<Vec<ParticipantRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- mirror.participants
+        select conversation_sid, participant_sid, identity, address, proxy_address, projected_address, attributes, role_sid,
+               last_read_message_index, created_at, version_at, removed_at
+        from participant where conversation_sid = $1
+        order by created_at, participant_sid",
+        conversation_sid,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ParticipantRow {
+            conversation_sid: row.conversation_sid,
+            participant_sid: row.participant_sid,
+            identity: row.identity,
+            address: row.address,
+            proxy_address: row.proxy_address,
+            projected_address: row.projected_address,
+            attributes: row.attributes,
+            role_sid: row.role_sid,
+            last_read_message_index: row.last_read_message_index,
+            created_at: row.created_at.map(jiff_sqlx::Timestamp::to_jiff),
+            updated_at: row.version_at.to_jiff(),
+            removed_at: row.removed_at.map(jiff_sqlx::Timestamp::to_jiff),
+        })
+        .collect())
+}
+
+/// Whether a person is in the conversation now, on whatever line or on none.
+pub async fn is_member(
+    conn: &mut PgConnection,
+    conversation_sid: &ConversationSid,
+    identity: &str,
+) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"-- mirror.is_member
+        select exists (select from participant
+                       where conversation_sid = $1 and identity = $2 and removed_at is null) as "is_member!""#,
+        conversation_sid.as_str(),
+        identity,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.is_member)
+}
+
+macro_rules! message_row {
+    ($row:ident) => {
+        MessageRow {
+            conversation_sid: $row.conversation_sid,
+            message_sid: $row.message_sid,
+            index: $row.message_index,
+            author: $row.author,
+            participant_sid: $row.participant_sid,
+            body: $row.body,
+            media: $row.media,
+            attributes: $row.attributes,
+            source: $row.source,
+            created_at: $row.created_at.map(|at| at.to_jiff()),
+            updated_at: $row.version_at.to_jiff(),
+            removed_at: $row.removed_at.map(|at| at.to_jiff()),
+        }
+    };
+}
+
+/// Messages of a conversation in its order, those after `after` (an index and a SID, for paging), removed ones left out.
+pub async fn messages(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    after: Option<(i64, String)>,
+    limit: i64,
+) -> Result<Vec<MessageRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- mirror.messages
+        select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
+               created_at, version_at, removed_at
+        from message
+        where conversation_sid = $1 and removed_at is null
+          and ($2::bigint is null or (message_index, message_sid) > ($2, $3::text))
+        order by message_index, message_sid
+        limit $4",
+        conversation_sid,
+        after.as_ref().map(|(index, _)| *index),
+        after.as_ref().map(|(_, sid)| sid.as_str()) as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| message_row!(row)).collect())
+}
+
+/// Messages by SID, removed ones included.
+pub async fn messages_by_sid(
+    conn: &mut PgConnection,
+    keys: &[(String, String)],
+) -> Result<Vec<MessageRow>, sqlx::Error> {
+    let (conversations, sids): (Vec<&str>, Vec<&str>) = keys
+        .iter()
+        .map(|(conversation, sid)| (conversation.as_str(), sid.as_str()))
+        .unzip();
+    let rows = sqlx::query!(
+        "-- mirror.messages_by_sid
+        select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
+               created_at, version_at, removed_at
+        from message
+        where (conversation_sid, message_sid) in (select * from unnest($1::text[], $2::text[]))",
+        &conversations as _,
+        &sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| message_row!(row)).collect())
+}
+
+/// The receipts of some messages of a conversation.
+pub async fn receipts(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    message_sids: &[&str],
+) -> Result<Vec<ReceiptRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- mirror.receipts
+        select message_sid, delivery_receipt_sid, participant_sid, channel_message_sid, status, error_code, version_at
+        from delivery_receipt
+        where conversation_sid = $1 and message_sid = any($2)
+        order by message_sid, delivery_receipt_sid",
+        conversation_sid,
+        message_sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ReceiptRow {
+            message_sid: row.message_sid,
+            delivery_receipt_sid: row.delivery_receipt_sid,
+            participant_sid: row.participant_sid,
+            channel_message_sid: row.channel_message_sid,
+            status: row.status,
+            error_code: row.error_code,
+            updated_at: row.version_at.to_jiff(),
+        })
+        .collect())
+}

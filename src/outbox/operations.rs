@@ -1,0 +1,171 @@
+//! Asking for a message to be sent.
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+
+use crate::clock::Clock;
+use crate::events::{self, Kind, NewEvent, Via};
+use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber, new_id};
+use crate::outbox::{OutboundMessage, SEND_TASK, State, store};
+use crate::queue::{self, NewTask};
+use crate::{ledger, mirror};
+
+/// The operation, with what it needs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    pub pool: PgPool,
+    pub clock: Clock,
+}
+
+/// A message that somebody asks for. Its body is checked for length before.
+#[derive(Clone)]
+pub struct NewOutboundMessage {
+    pub conversation_sid: ConversationSid,
+    /// None: the conversation's only line.
+    pub line: Option<PhoneNumber>,
+    /// The line must be held by this person.
+    pub as_holder: Option<Identity>,
+    pub body: String,
+    /// A JSON object.
+    pub attributes: Option<serde_json::Value>,
+    pub requested_by: String,
+}
+
+/// Why a message cannot be taken for sending.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error("no such conversation")]
+    ConversationNotFound,
+    #[error("the conversation is closed")]
+    ConversationClosed,
+    #[error("the conversation has no such line")]
+    LineNotFound,
+    #[error("the conversation has several lines: say which")]
+    LineAmbiguous { lines: Vec<String> },
+    #[error("the line is held by somebody else")]
+    NotTheHolder { holder: Option<String> },
+    #[error("cannot record the message")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Outbox {
+    /// Queues a message. Who its author is, is decided when it is sent: whoever holds the line then.
+    pub async fn send(&self, new: NewOutboundMessage) -> Result<OutboundMessage, SendError> {
+        let mut transaction = self.pool.begin().await?;
+        let message = self.send_in(&mut transaction, new).await?;
+        transaction.commit().await?;
+        Ok(message)
+    }
+
+    /// As [`Outbox::send`], within the caller's transaction.
+    pub async fn send_in(
+        &self,
+        conn: &mut PgConnection,
+        new: NewOutboundMessage,
+    ) -> Result<OutboundMessage, SendError> {
+        let now = self.clock.now();
+        let conversation = mirror::read::conversation(conn, new.conversation_sid.as_str())
+            .await?
+            .ok_or(SendError::ConversationNotFound)?;
+        if conversation.is_over() {
+            return Err(SendError::ConversationClosed);
+        }
+        let line = pick_line(conn, &new).await?;
+        let message = OutboundMessage {
+            outbound_message_id: new_id(),
+            conversation_sid: new.conversation_sid.into_string(),
+            account_sid: conversation.account_sid.into_string(),
+            line,
+            as_holder: new.as_holder.map(Identity::into_string),
+            author: None,
+            body: new.body,
+            attributes: new.attributes.map(|attributes| attributes.to_string()),
+            state: State::Queued,
+            outcome_code: None,
+            outcome_detail: None,
+            message_sid: None,
+            requested_by: new.requested_by,
+            created_at: now,
+            updated_at: now,
+        };
+        store::insert(conn, &message).await?;
+        put_send(conn, &message, now).await?;
+        tell(conn, &message, Kind::SendQueued, Via::Api, now).await?;
+        Ok(message)
+    }
+}
+
+async fn pick_line(conn: &mut PgConnection, new: &NewOutboundMessage) -> Result<String, SendError> {
+    let mut lines = ledger::lines_of(conn, new.conversation_sid.as_str()).await?;
+    if let Some(line) = &new.line {
+        lines.retain(|(number, _)| number == line.as_str());
+    }
+    if lines.len() > 1
+        && let Some(holder) = &new.as_holder
+    {
+        lines.retain(|(_, held_by)| held_by.as_deref() == Some(holder.as_str()));
+    }
+    match lines.as_slice() {
+        [] => Err(SendError::LineNotFound),
+        [(_, held_by)]
+            if new.as_holder.is_some()
+                && held_by.as_deref() != new.as_holder.as_ref().map(Identity::as_str) =>
+        {
+            Err(SendError::NotTheHolder {
+                holder: held_by.clone(),
+            })
+        }
+        [(line, _)] => Ok(line.clone()),
+        _ => Err(SendError::LineAmbiguous {
+            lines: lines.into_iter().map(|(line, _)| line).collect(),
+        }),
+    }
+}
+
+async fn put_send(
+    conn: &mut PgConnection,
+    message: &OutboundMessage,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let task = NewTask {
+        kind: SEND_TASK,
+        // In the order in which they were asked for, and never in the middle of a swap.
+        order_key: format!("conversation:{}", message.conversation_sid),
+        unique_key: Some(message.outbound_message_id.to_string()),
+        payload: json!({ "outbound_message_id": message.outbound_message_id }),
+        run_at: now,
+        attempts_max: 30,
+    };
+    queue::put(conn, &task, now).await
+}
+
+/// Writes the log entry of a message's way. Never its body.
+pub(super) async fn tell(
+    conn: &mut PgConnection,
+    message: &OutboundMessage,
+    kind: Kind,
+    via: Via,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let event = NewEvent {
+        kind,
+        account_sid: AccountSid::try_from(message.account_sid.as_str()).ok(),
+        conversation_sid: ConversationSid::try_from(message.conversation_sid.as_str()).ok(),
+        subject: message.outbound_message_id.to_string(),
+        actor: Some(message.requested_by.clone()),
+        via,
+        cause: None,
+        occurred_at: now,
+        recorded_at: now,
+        data: json!({
+            "send_id": message.outbound_message_id,
+            "line": message.line,
+            "author": message.author,
+            "state": message.state,
+            "message_sid": message.message_sid,
+            "outcome_code": message.outcome_code,
+        }),
+    };
+    events::append(conn, &[event]).await
+}

@@ -1,0 +1,134 @@
+//! Rows of outbound messages.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::outbox::{OutboundMessage, State};
+
+struct Row {
+    conversation_sid: String,
+    outbound_message_id: Uuid,
+    account_sid: String,
+    line: String,
+    as_holder: Option<String>,
+    author: Option<String>,
+    body: String,
+    attributes: Option<String>,
+    state: String,
+    outcome_code: Option<String>,
+    outcome_detail: Option<String>,
+    message_sid: Option<String>,
+    requested_by: String,
+    created_at: jiff_sqlx::Timestamp,
+    updated_at: jiff_sqlx::Timestamp,
+}
+
+impl From<Row> for OutboundMessage {
+    fn from(row: Row) -> Self {
+        let state: State = serde_json::from_value(serde_json::Value::from(row.state))
+            .expect("the column's check allows only these words");
+        Self {
+            outbound_message_id: row.outbound_message_id,
+            conversation_sid: row.conversation_sid,
+            account_sid: row.account_sid,
+            line: row.line,
+            as_holder: row.as_holder,
+            author: row.author,
+            body: row.body,
+            attributes: row.attributes,
+            state,
+            outcome_code: row.outcome_code,
+            outcome_detail: row.outcome_detail,
+            message_sid: row.message_sid,
+            requested_by: row.requested_by,
+            created_at: row.created_at.to_jiff(),
+            updated_at: row.updated_at.to_jiff(),
+        }
+    }
+}
+
+pub(super) async fn insert(conn: &mut PgConnection, message: &OutboundMessage) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- outbox.insert
+        insert into outbound_message (conversation_sid, outbound_message_id, account_sid, line, as_holder, body, attributes,
+            state, requested_by, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+        message.conversation_sid,
+        message.outbound_message_id,
+        message.account_sid,
+        message.line,
+        message.as_holder,
+        message.body,
+        message.attributes,
+        message.state.as_str(),
+        message.requested_by,
+        message.created_at.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Writes what may change of a message.
+pub(super) async fn update(conn: &mut PgConnection, message: &OutboundMessage) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- outbox.update
+        update outbound_message
+        set author = $3, state = $4, outcome_code = $5, outcome_detail = $6, message_sid = $7, updated_at = $8
+        where conversation_sid = $1 and outbound_message_id = $2",
+        message.conversation_sid,
+        message.outbound_message_id,
+        message.author,
+        message.state.as_str(),
+        message.outcome_code,
+        message.outcome_detail,
+        message.message_sid,
+        message.updated_at.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<OutboundMessage>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        "-- outbox.find
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at
+        from outbound_message where outbound_message_id = $1",
+        id,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(OutboundMessage::from))
+}
+
+/// Messages that were asked for in a conversation, newest first, those before `before` (a time and an id, for paging).
+pub async fn page(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    before: Option<(Timestamp, Uuid)>,
+    limit: i64,
+) -> Result<Vec<OutboundMessage>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        "-- outbox.page
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at
+        from outbound_message
+        where conversation_sid = $1
+          and ($2::timestamptz is null or (created_at, outbound_message_id) < ($2, $3::uuid))
+        order by created_at desc, outbound_message_id desc
+        limit $4",
+        conversation_sid,
+        before.map(|(at, _)| at.to_sqlx()) as _,
+        before.map(|(_, id)| id) as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(OutboundMessage::from).collect())
+}

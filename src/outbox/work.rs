@@ -1,0 +1,326 @@
+//! Sends one message, once.
+
+use futures_util::future::BoxFuture;
+use jiff::SignedDuration;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::accounts::{Account, Accounts};
+use crate::clock::Clock;
+use crate::events::{Kind, Via};
+use crate::ids::ConversationSid;
+use crate::mirror::{Observed, project};
+use crate::outbox::{ATTRIBUTE, OutboundMessage, State, operations, store};
+use crate::projection::read::Failure;
+use crate::queue::{self, Handler, Outcome, Task};
+use crate::twilio::conversations::Order;
+use crate::twilio::model::Message;
+use crate::twilio::requests::NewMessage;
+use crate::twilio::{Class, Error as TwilioError};
+use crate::{ledger, projection};
+
+/// Runs [`super::SEND_TASK`].
+#[derive(Debug, Clone)]
+pub struct Send {
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub accounts: Accounts,
+}
+
+/// How many of the newest messages are looked through for one that may have been sent. More than a group writes in the
+/// minutes that a message may be on its way.
+const LOOK_BACK: usize = 200;
+
+/// How long after asking Twilio a message that is not listed counts as not sent. Beyond the deadline of our call, so that
+/// a call which is still on its way at Twilio has ended.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(2);
+
+#[derive(Debug, Deserialize)]
+struct Payload {
+    outbound_message_id: Uuid,
+}
+
+impl Handler for Send {
+    fn run<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let payload: Payload = match serde_json::from_value(task.payload.clone()) {
+                Ok(payload) => payload,
+                Err(error) => return Outcome::Bury(error.into()),
+            };
+            self.send(task, payload.outbound_message_id)
+                .await
+                .unwrap_or_else(Failure::outcome)
+        })
+    }
+
+    fn buried<'a>(
+        &'a self,
+        conn: &'a mut PgConnection,
+        task: &'a Task,
+        error: &'a str,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            let Ok(payload) = serde_json::from_value::<Payload>(task.payload.clone()) else {
+                return Ok(());
+            };
+            let Some(mut message) = store::find(conn, payload.outbound_message_id).await? else {
+                return Ok(());
+            };
+            let (state, kind) = match message.state {
+                State::Queued => (State::Failed, Kind::SendFailed),
+                State::Sending => (State::NeedsAttention, Kind::SendNeedsAttention),
+                State::Sent | State::Failed | State::NeedsAttention => return Ok(()),
+            };
+            message.state = state;
+            message.outcome_code = Some("given_up".to_owned());
+            message.outcome_detail = Some(format!("given up after {} attempts: {error}", task.attempts));
+            message.updated_at = self.clock.now();
+            store::update(conn, &message).await?;
+            operations::tell(conn, &message, kind, Via::Worker, message.updated_at).await
+        })
+    }
+}
+
+impl Send {
+    async fn send(&self, task: &Task, id: Uuid) -> Result<Outcome, Failure> {
+        let mut conn = self.pool.acquire().await?;
+        let message = store::find(&mut conn, id).await?;
+        drop(conn);
+        let Some(message) = message.filter(|message| matches!(message.state, State::Queued | State::Sending))
+        else {
+            return Ok(Outcome::Done);
+        };
+        let Some(account) = self.accounts.get(&message.account_sid) else {
+            return Ok(Outcome::Wait(SignedDuration::from_secs(30)));
+        };
+        let Ok(sid) = ConversationSid::try_from(message.conversation_sid.as_str()) else {
+            return Ok(Outcome::Bury(anyhow::anyhow!(
+                "the message's conversation is no SID"
+            )));
+        };
+        if message.state == State::Sending {
+            if let Some(sent) = look_for(account, &sid, message.outbound_message_id).await? {
+                return self.record(task, account, message, &sent).await;
+            }
+            let age = self.clock.now().duration_since(message.updated_at);
+            if age < SETTLED_AFTER {
+                return Ok(Outcome::Wait(SETTLED_AFTER - age));
+            }
+        }
+        self.ask(task, account, &sid, message).await
+    }
+
+    async fn ask(
+        &self,
+        task: &Task,
+        account: &Account,
+        sid: &ConversationSid,
+        mut message: OutboundMessage,
+    ) -> Result<Outcome, Failure> {
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        if !queue::is_held(&mut transaction, task.lease).await? {
+            return Ok(Outcome::Finished);
+        }
+        let holder = ledger::holder_of(&mut transaction, sid.as_str(), &message.line).await?;
+        let Some(holder) = holder else {
+            drop(transaction);
+            let detail = "the number is no longer in the conversation, or the conversation has ended";
+            return self.fail(task, message, "line_gone", detail).await;
+        };
+        if message.as_holder.is_some() && message.as_holder != holder {
+            drop(transaction);
+            let detail = "the line went to somebody else before the message was sent";
+            return self.fail(task, message, "not_the_holder", detail).await;
+        }
+        // An unstaffed line writes as its own number.
+        let author = holder.unwrap_or_else(|| message.line.clone());
+        message.author = Some(author.clone());
+        message.state = State::Sending;
+        message.updated_at = now;
+        store::update(&mut transaction, &message).await?;
+        transaction.commit().await?;
+
+        let new = NewMessage {
+            author: Some(author.into()),
+            body: Some(message.body.clone().into()),
+            media_sid: None,
+            attributes: Some(attributes_of(&message).into()),
+        };
+        match account.client.create_message(sid, &new).await {
+            Ok(sent) => self.record(task, account, message, &sent).await,
+            Err(error) => self.after_error(task, message, error).await,
+        }
+    }
+
+    async fn after_error(
+        &self,
+        task: &Task,
+        message: OutboundMessage,
+        error: TwilioError,
+    ) -> Result<Outcome, Failure> {
+        match &error {
+            // Still `sending`: the next run looks first.
+            TwilioError::OutcomeUnknown { .. } | TwilioError::Malformed { .. } => Err(error.into()),
+            TwilioError::Throttled { .. } | TwilioError::Unavailable { .. } => {
+                self.not_sent(message).await?;
+                Err(error.into())
+            }
+            TwilioError::Rejected(rejection)
+                if matches!(
+                    rejection.class,
+                    Class::Conflict | Class::Throttled | Class::Failed
+                ) =>
+            {
+                self.not_sent(message).await?;
+                Err(error.into())
+            }
+            TwilioError::Rejected(_) | TwilioError::NotFound { .. } | TwilioError::Configuration { .. } => {
+                let code = error
+                    .code()
+                    .map_or_else(|| "twilio_refused".to_owned(), |code| format!("twilio_{code}"));
+                let detail = format!("{error}{}", hint(error.code()));
+                self.fail(task, message, &code, &detail).await
+            }
+        }
+    }
+
+    /// Twilio's word that it did nothing: the next run need not look.
+    async fn not_sent(&self, mut message: OutboundMessage) -> Result<(), sqlx::Error> {
+        message.state = State::Queued;
+        message.updated_at = self.clock.now();
+        let mut conn = self.pool.acquire().await?;
+        store::update(&mut conn, &message).await
+    }
+
+    async fn record(
+        &self,
+        task: &Task,
+        account: &Account,
+        mut message: OutboundMessage,
+        sent: &Message,
+    ) -> Result<Outcome, Failure> {
+        let now = self.clock.now();
+        let observed: Vec<Observed> = project::message(sent)
+            .into_iter()
+            .map(|change| Observed {
+                account_sid: account.account_sid.clone(),
+                change,
+                cause: format!("send:{}", message.outbound_message_id),
+                source: Some("API".to_owned()),
+            })
+            .collect();
+        message.state = State::Sent;
+        message.message_sid = Some(sent.sid.to_string());
+        message.outcome_code = None;
+        message.outcome_detail = None;
+        message.updated_at = now;
+        let mut transaction = self.pool.begin().await?;
+        projection::commit(&mut transaction, &observed, Via::Rest, None, now).await?;
+        store::update(&mut transaction, &message).await?;
+        operations::tell(&mut transaction, &message, Kind::SendSent, Via::Worker, now).await?;
+        if queue::finish(&mut transaction, task.lease).await? {
+            transaction.commit().await?;
+        }
+        Ok(Outcome::Finished)
+    }
+
+    async fn fail(
+        &self,
+        task: &Task,
+        mut message: OutboundMessage,
+        code: &str,
+        detail: &str,
+    ) -> Result<Outcome, Failure> {
+        let now = self.clock.now();
+        message.state = State::Failed;
+        message.outcome_code = Some(code.to_owned());
+        message.outcome_detail = Some(detail.to_owned());
+        message.updated_at = now;
+        let mut transaction = self.pool.begin().await?;
+        store::update(&mut transaction, &message).await?;
+        operations::tell(&mut transaction, &message, Kind::SendFailed, Via::Worker, now).await?;
+        if queue::finish(&mut transaction, task.lease).await? {
+            transaction.commit().await?;
+        }
+        Ok(Outcome::Finished)
+    }
+}
+
+/// The message that carries our id, among the newest.
+async fn look_for(
+    account: &Account,
+    sid: &ConversationSid,
+    id: Uuid,
+) -> Result<Option<Message>, TwilioError> {
+    let newest = account
+        .client
+        .list_messages(sid, Order::NewestFirst)
+        .first(LOOK_BACK)
+        .await?;
+    Ok(newest
+        .into_iter()
+        .find(|message| sent_as(message.attributes.as_str()) == Some(id)))
+}
+
+fn sent_as(attributes: &str) -> Option<Uuid> {
+    let attributes: Map<String, Value> = serde_json::from_str(attributes).ok()?;
+    attributes.get(ATTRIBUTE)?.as_str()?.parse().ok()
+}
+
+fn attributes_of(message: &OutboundMessage) -> String {
+    let mut attributes: Map<String, Value> = message
+        .attributes
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    attributes.insert(
+        ATTRIBUTE.to_owned(),
+        Value::from(message.outbound_message_id.to_string()),
+    );
+    Value::from(attributes).to_string()
+}
+
+/// What a person can do about a refusal.
+fn hint(code: Option<u32>) -> &'static str {
+    match code {
+        Some(50377) => ": the conversation is closed, which is final",
+        Some(50504) => ": the text is longer than 1600 characters",
+        Some(50513) => ": the line's holder is not a member of the group at Twilio",
+        Some(50373) => ": the conversation has no messaging service",
+        Some(20003 | 20005 | 20006) => ": check the account's credentials",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_found_again_by_the_id_in_its_attributes() {
+        let id = Uuid::from_u128(7);
+        let message = OutboundMessage {
+            outbound_message_id: id,
+            conversation_sid: String::new(),
+            account_sid: String::new(),
+            line: String::new(),
+            as_holder: None,
+            author: None,
+            body: String::new(),
+            attributes: Some(r#"{"crm":"x","hookswitch_send_id":"forged"}"#.to_owned()),
+            state: State::Queued,
+            outcome_code: None,
+            outcome_detail: None,
+            message_sid: None,
+            requested_by: String::new(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(sent_as(&attributes_of(&message)), Some(id));
+        assert_eq!(sent_as("{}"), None);
+        assert_eq!(sent_as("not json"), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! The one door through which statements about Twilio's state enter: the mirror with its ledger and log, and then those
+//! who wait for a conversation's state, all in the caller's transaction.
+
+pub mod read;
+
+use jiff::Timestamp;
+use sqlx::PgConnection;
+
+use crate::events::Via;
+use crate::group_text;
+use crate::mirror::{self, Observed, Revisions};
+
+/// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
+pub async fn commit(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    via: Via,
+    settles: Option<&Revisions>,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let committed = mirror::commit(conn, observed, via, settles, now).await?;
+    group_text::follow(conn, &committed.state_changed, via, now).await
+}

@@ -1,0 +1,214 @@
+//! Claims tasks and runs them: woken by NOTIFY, by the next due time, or by a slow tick where a notice was lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, error, info_span, warn};
+
+use crate::clock::Clock;
+use crate::queue::{Handler, Outcome, Task, backoff, store};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many tasks run at once in this process.
+    pub concurrency: usize,
+    /// How long a claim lasts. A run is stopped a little before.
+    pub lease: Duration,
+    /// The longest sleep between two looks.
+    pub poll: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            lease: Duration::from_secs(90),
+            poll: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Runs tasks of the kinds that have a handler. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    pool: PgPool,
+    clock: Clock,
+    handlers: Arc<HashMap<&'static str, Arc<dyn Handler>>>,
+    kinds: Arc<[&'static str]>,
+    settings: Settings,
+}
+
+impl Worker {
+    pub fn new(
+        pool: PgPool,
+        clock: Clock,
+        handlers: Vec<(&'static str, Arc<dyn Handler>)>,
+        settings: Settings,
+    ) -> Self {
+        let handlers: HashMap<_, _> = handlers.into_iter().collect();
+        let kinds = handlers.keys().copied().collect();
+        Self {
+            pool,
+            clock,
+            handlers: Arc::new(handlers),
+            kinds,
+            settings,
+        }
+    }
+
+    /// Works until cancelled, then finishes what is running.
+    pub async fn run(&self, wake: Arc<Notify>, cancel: CancellationToken) {
+        let mut running = JoinSet::new();
+        while !cancel.is_cancelled() {
+            let woken = wake.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            let claimed = match self.claim(self.settings.concurrency - running.len()).await {
+                Ok(tasks) => tasks,
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot claim tasks, trying again"
+                    );
+                    Vec::new()
+                }
+            };
+            let more_may_wait =
+                !claimed.is_empty() && running.len() + claimed.len() < self.settings.concurrency;
+            for task in claimed {
+                let worker = self.clone();
+                running.spawn(async move { worker.run_one(task).await });
+            }
+            if more_may_wait {
+                continue;
+            }
+            let pause = self.pause(running.len()).await;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = woken => {}
+                Some(_) = running.join_next() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    /// Runs what is due, one after the other, until nothing is. Answers how many runs that took.
+    pub async fn run_until_idle(&self) -> Result<usize, sqlx::Error> {
+        let mut runs = 0;
+        loop {
+            let tasks = self.claim(1).await?;
+            if tasks.is_empty() {
+                return Ok(runs);
+            }
+            for task in tasks {
+                self.run_one(task).await;
+                runs += 1;
+            }
+        }
+    }
+
+    async fn claim(&self, limit: usize) -> Result<Vec<Task>, sqlx::Error> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now();
+        let mut conn = self.pool.acquire().await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        store::claim(
+            &mut conn,
+            &self.kinds,
+            limit,
+            now,
+            after(now, self.settings.lease),
+        )
+        .await
+    }
+
+    async fn pause(&self, running: usize) -> Duration {
+        if running >= self.settings.concurrency {
+            return self.settings.poll;
+        }
+        let next = match self.pool.acquire().await {
+            Ok(mut conn) => store::next_due(&mut conn, &self.kinds).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let until = next.map_or(self.settings.poll, |at| {
+            Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+        });
+        until.clamp(Duration::from_millis(5), self.settings.poll)
+    }
+
+    async fn run_one(&self, task: Task) {
+        let span = info_span!("task.run", task.id = task.lease.task_id, task.kind = %task.kind, task.attempt = task.attempts);
+        async {
+            let Some(handler) = self.handlers.get(task.kind.as_str()) else {
+                return;
+            };
+            let limit = self.settings.lease.mul_f32(0.8);
+            let outcome = tokio::time::timeout(limit, handler.run(&task))
+                .await
+                .unwrap_or_else(|_| Outcome::Retry(anyhow::anyhow!("stopped after {} s", limit.as_secs())));
+            if let Err(error) = self.settle(handler.as_ref(), &task, outcome).await {
+                // The lease runs out and the task is run again.
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot record what became of a task"
+                );
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    async fn settle(&self, handler: &dyn Handler, task: &Task, outcome: Outcome) -> Result<(), sqlx::Error> {
+        let now = self.clock.now();
+        let mut conn = self.pool.acquire().await?;
+        match outcome {
+            Outcome::Finished => {}
+            Outcome::Done => {
+                store::finish(&mut conn, task.lease).await?;
+            }
+            Outcome::Wait(pause) => {
+                store::give_back(&mut conn, task.lease, now + pause, false, None).await?;
+            }
+            Outcome::Retry(cause) if task.attempts < task.attempts_max => {
+                let text = format!("{cause:#}");
+                warn!(error = %text, "task failed, trying again");
+                let run_at = now + backoff(task.attempts, rand::random());
+                store::give_back(&mut conn, task.lease, run_at, true, Some(&text)).await?;
+            }
+            Outcome::Retry(cause) | Outcome::Bury(cause) => {
+                drop(conn);
+                self.bury(handler, task, &format!("{cause:#}"), now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn bury(
+        &self,
+        handler: &dyn Handler,
+        task: &Task,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        error!(error = %error, "task buried, a person has to look");
+        let mut transaction = self.pool.begin().await?;
+        if store::bury(&mut transaction, task.lease, error, now).await? {
+            handler.buried(&mut transaction, task, error).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+fn after(now: Timestamp, lease: Duration) -> Timestamp {
+    now + SignedDuration::try_from(lease).unwrap_or(SignedDuration::from_mins(5))
+}
