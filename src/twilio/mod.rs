@@ -309,14 +309,19 @@ impl Client {
         loop {
             let failure = match self.attempt(call, attempt).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if may_have_happened => failure.after_unknown_outcome(),
                 Err(failure) => failure,
             };
-            if !call.may_repeat_after(&failure) {
-                return Err(failure);
-            }
-            let Some(pause) = pauses.next() else {
-                return Err(failure);
+            let pause = if call.may_repeat_after(&failure) {
+                pauses.next()
+            } else {
+                None
+            };
+            let Some(pause) = pause else {
+                return Err(if may_have_happened {
+                    failure.after_unknown_outcome()
+                } else {
+                    failure
+                });
             };
             may_have_happened |= matches!(failure, Error::OutcomeUnknown { .. });
             tokio::time::sleep(pause.max(asked_pause(&failure, retry))).await;

@@ -8,9 +8,9 @@
 //! [`dedupe`] says which webhooks are the same one. What an event does to the mirror is not known here.
 
 use super::form::Form;
-use super::model::values::{Source, StateReason};
 use super::model::{
-    AddressKind, ConversationState, DeliveryStatus, Hidden, Media, MessagingBinding, Shape, SourceTime,
+    AddressKind, ConversationState, DeliveryStatus, Hidden, Media, MessagingBinding, Shape, Source,
+    SourceTime, StateReason,
 };
 use crate::ids::{
     AccountSid, ConversationSid, MessageSid, MessagingServiceSid, ParticipantSid, ReceiptSid, RoleSid,
