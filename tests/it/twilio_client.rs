@@ -799,6 +799,58 @@ async fn no_error_says_the_number_in_the_url() {
     );
 }
 
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_the_template_the_status_and_the_code_and_nothing_personal() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let refusal = json!({"code": 50407, "message": "Invalid address +15555550101", "status": 400});
+    let server = Server::start([json(400, &refusal), json(400, &refusal)]).await;
+    let client = server.client();
+    let number: PhoneNumber = "+15555550101".parse().unwrap();
+    client
+        .list_participant_conversations(Of::Address(&number))
+        .all()
+        .await
+        .unwrap_err();
+    client.create_message(&ch(), &hello()).await.unwrap_err();
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for said in [
+        "twilio.call",
+        "/v1/Services/{IS}/ParticipantConversations",
+        "/v1/Services/{IS}/Conversations/{CH}/Messages",
+        "attempt=1",
+        "status=400",
+        "code=50407",
+    ] {
+        assert!(logged.contains(said), "{said} in {logged}");
+    }
+    for personal in ["5555550101", "hello", "secret-token"] {
+        assert!(!logged.contains(personal), "{personal} in {logged}");
+    }
+}
+
 #[test]
 fn settings_print_no_secret_and_a_base_url_is_a_place_only() {
     let good = settings("https://conversations.twilio.com");
