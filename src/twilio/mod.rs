@@ -2,7 +2,8 @@
 //!
 //! Here is the [`Client`], which sends one call: its turn, its tries, its limits, its span. [`settings`] says where
 //! Twilio is, who we are and how long to wait; [`conversations`] has one function per endpoint, [`requests`] what they
-//! send, [`model`] what comes back, [`error`] what the caller may do when nothing does. [`form`], [`signature`] and [`webhook`] are pure and know no client.
+//! send, [`model`] what comes back, [`error`] what the caller may do when nothing does. [`form`], [`signature`],
+//! [`webhook`] and [`text`] are pure and know no client.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -31,8 +32,9 @@ pub use error::{Class, Error};
 pub use pages::Pages;
 pub use settings::{BuildError, ClientSettings, Credentials, RetryPolicy, Timeouts};
 
-/// What is read of an answer at most, in bytes; the largest true one, a page of 100 messages, is below 4 MB.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// What is read of an answer at most, in bytes. The largest true one is a page of 50 messages with 32 KB of text each,
+/// which escapes in JSON can make three times as long.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// Without this header Twilio is silent about what REST calls change.
 const WEBHOOK_ENABLED: &str = "x-twilio-webhook-enabled";

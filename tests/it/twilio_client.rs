@@ -355,7 +355,7 @@ async fn each_endpoint_is_where_twilio_has_it() {
             format!("GET {SERVICE}/ParticipantConversations?PageSize=50&Address=%2B15555550101"),
             format!("GET {SERVICE}/ParticipantConversations?PageSize=50&Identity=agent+7%26"),
             format!("GET {SERVICE}/Conversations/{CONVERSATION}/Participants?PageSize=100"),
-            format!("GET {SERVICE}/Conversations/{CONVERSATION}/Messages?PageSize=100&Order=desc"),
+            format!("GET {SERVICE}/Conversations/{CONVERSATION}/Messages?PageSize=50&Order=desc"),
             format!("GET {SERVICE}/Conversations/{CONVERSATION}/Messages/{MESSAGE}/Receipts?PageSize=50"),
             "GET /v1/Configuration/Addresses?PageSize=50".to_owned(),
             format!("GET {SERVICE}/Configuration"),
