@@ -17,7 +17,7 @@ use super::requests::{
 use super::{Client, Error, Pages, Repeat};
 use crate::ids::{ConversationSid, Identity, MessageSid, ParticipantSid, PhoneNumber};
 
-/// The page sizes that Twilio grants at most.
+/// The page sizes that Twilio grants at most; of messages, which are large, only half of it.
 const LARGE_PAGE: &str = "100";
 const SMALL_PAGE: &str = "50";
 
@@ -196,7 +196,7 @@ impl Client {
 /// Messages and their receipts.
 impl Client {
     pub fn list_messages(&self, conversation: &ConversationSid, order: Order) -> Pages<Message> {
-        let mut url = with_page_size(self.conversation_url(conversation, &["Messages"]), LARGE_PAGE);
+        let mut url = with_page_size(self.conversation_url(conversation, &["Messages"]), SMALL_PAGE);
         let order = match order {
             Order::OldestFirst => "asc",
             Order::NewestFirst => "desc",

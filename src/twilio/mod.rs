@@ -1,8 +1,9 @@
 //! Twilio's wire and nothing of ours: signatures, webhooks, and the REST calls that we make.
 //!
-//! Here is the [`Client`]: where Twilio is, who we are, how long to wait, how often to try, and how much at once.
-//! [`conversations`] has one function per endpoint, [`requests`] what they send, [`model`] what comes back, [`error`]
-//! what the caller may do when nothing does. [`form`], [`signature`] and [`webhook`] are pure and know no client.
+//! Here is the [`Client`], which sends one call: its turn, its tries, its limits, its span. [`settings`] says where
+//! Twilio is, who we are and how long to wait; [`conversations`] has one function per endpoint, [`requests`] what they
+//! send, [`model`] what comes back, [`error`] what the caller may do when nothing does. [`form`], [`signature`],
+//! [`webhook`] and [`text`] are pure and know no client.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -10,13 +11,11 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use reqwest::Method;
 use reqwest::header::{HeaderValue, RETRY_AFTER};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
-use url::{Host, Url};
-
-use crate::ids::{AccountSid, ApiKeySid, ServiceSid};
+use url::Url;
 
 pub mod conversations;
 pub mod error;
@@ -24,15 +23,18 @@ pub mod form;
 pub mod model;
 pub mod pages;
 pub mod requests;
+pub mod settings;
 pub mod signature;
 pub mod text;
 pub mod webhook;
 
 pub use error::{Class, Error};
 pub use pages::Pages;
+pub use settings::{BuildError, ClientSettings, Credentials, RetryPolicy, Timeouts};
 
-/// What is read of an answer at most, in bytes; the largest true one, a page of 100 messages, is below 4 MB.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// What is read of an answer at most, in bytes. The largest true one is a page of 50 messages with 32 KB of text each,
+/// which escapes in JSON can make three times as long.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// Without this header Twilio is silent about what REST calls change.
 const WEBHOOK_ENABLED: &str = "x-twilio-webhook-enabled";
@@ -46,86 +48,6 @@ struct Inner {
     http: reqwest::Client,
     settings: ClientSettings,
     in_flight: Semaphore,
-}
-
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// Scheme, host and port, `https://conversations.twilio.com` or the sandbox; `/v1/…` is added here.
-    pub base_url: Url,
-    pub account_sid: AccountSid,
-    pub credentials: Credentials,
-    pub service_sid: ServiceSid,
-    /// Calls at once; Twilio limits them by account, and advises about 10.
-    pub max_in_flight: usize,
-    pub timeouts: Timeouts,
-    pub retry: RetryPolicy,
-}
-
-/// How we say who we are. An API key is better: it can be revoked by itself.
-#[derive(Clone, Debug)]
-pub enum Credentials {
-    ApiKey { sid: ApiKeySid, secret: SecretString },
-    AuthToken(SecretString),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    pub connect: Duration,
-    /// From sending to the last byte of the answer; also how long a call waits for its turn.
-    pub call: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(3),
-            call: Duration::from_secs(10),
-        }
-    }
-}
-
-/// How often a call is tried that may be repeated, with pauses that double, jittered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// All tries, the first one included; 1 never repeats.
-    pub max_attempts: usize,
-    pub first_pause: Duration,
-    pub max_pause: Duration,
-    /// The longest `Retry-After` that is waited out here; a longer one is cut to it.
-    pub max_retry_after: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            max_attempts: 4,
-            first_pause: Duration::from_millis(250),
-            max_pause: Duration::from_secs(4),
-            max_retry_after: Duration::from_secs(10),
-        }
-    }
-}
-
-impl ClientSettings {
-    /// A time within which every call ends, for leases that must outlive it: each try waits for its turn, then for its
-    /// answer, and pauses at most as long as is allowed.
-    pub fn longest_call(&self) -> Duration {
-        // Jitter adds up to the pause itself.
-        let pause = (self.retry.max_pause * 2).max(self.retry.max_retry_after);
-        let tries = u32::try_from(self.retry.max_attempts.max(1)).unwrap_or(u32::MAX);
-        (self.timeouts.call * 2 + pause).saturating_mul(tries)
-    }
-}
-
-/// Why a client cannot be made; all of them are mistakes in the settings.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    #[error("expected a base URL like https://conversations.twilio.com: scheme, host and port, nothing else")]
-    BaseUrl,
-    #[error("expected at least one call in flight")]
-    MaxInFlight,
-    #[error("cannot set the HTTP client up")]
-    Http(#[source] reqwest::Error),
 }
 
 /// Chooses the TLS implementation of this process, once; whoever calls later changes nothing.
@@ -204,12 +126,7 @@ struct Answer {
 
 impl Client {
     pub fn new(settings: ClientSettings) -> Result<Self, BuildError> {
-        if !is_origin(&settings.base_url) {
-            return Err(BuildError::BaseUrl);
-        }
-        if settings.max_in_flight == 0 {
-            return Err(BuildError::MaxInFlight);
-        }
+        settings.check()?;
         install_tls();
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("hookswitch/", env!("CARGO_PKG_VERSION")))
@@ -218,7 +135,7 @@ impl Client {
             // A redirect would carry our credentials to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .referer(false);
-        if is_on_this_machine(&settings.base_url) {
+        if settings.is_on_this_machine() {
             http = http.no_proxy();
         }
         Ok(Self(Arc::new(Inner {
@@ -309,14 +226,19 @@ impl Client {
         loop {
             let failure = match self.attempt(call, attempt).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if may_have_happened => failure.after_unknown_outcome(),
                 Err(failure) => failure,
             };
-            if !call.may_repeat_after(&failure) {
-                return Err(failure);
-            }
-            let Some(pause) = pauses.next() else {
-                return Err(failure);
+            let pause = if call.may_repeat_after(&failure) {
+                pauses.next()
+            } else {
+                None
+            };
+            let Some(pause) = pause else {
+                return Err(if may_have_happened {
+                    failure.after_unknown_outcome()
+                } else {
+                    failure
+                });
             };
             may_have_happened |= matches!(failure, Error::OutcomeUnknown { .. });
             tokio::time::sleep(pause.max(asked_pause(&failure, retry))).await;
@@ -397,27 +319,6 @@ impl Client {
             Some(form) => request.form(form),
             None => request,
         }
-    }
-}
-
-/// Whether `url` is a place only: paging compares it, and paths are put behind it.
-fn is_origin(url: &Url) -> bool {
-    matches!(url.scheme(), "http" | "https")
-        && url.has_host()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none()
-}
-
-/// The sandbox and tests: a proxy of the environment is not for them.
-fn is_on_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

@@ -8,3 +8,5 @@
 mod embedded;
 mod server;
 mod support;
+mod twilio_client;
+mod verify_signature;

@@ -14,7 +14,7 @@ pub mod values;
 
 pub use values::{
     AddressKind, AutoCreationKind, ConversationState, DeliveryAmount, DeliveryStatus, Hidden, Precision,
-    SourceTime, WebhookMethod,
+    Source, SourceTime, StateReason, WebhookMethod,
 };
 
 /// `/Conversations/{CH}`.
@@ -27,9 +27,9 @@ pub struct Conversation {
     pub chat_service_sid: Option<ServiceSid>,
     #[serde(default, deserialize_with = "blank_is_none")]
     pub messaging_service_sid: Option<MessagingServiceSid>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub friendly_name: Option<Hidden>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub unique_name: Option<String>,
     #[serde(default = "no_attributes", deserialize_with = "attributes")]
     pub attributes: Hidden,
@@ -255,9 +255,9 @@ pub struct ParticipantConversation {
     pub account_sid: Option<AccountSid>,
     #[serde(default, deserialize_with = "blank_is_none")]
     pub chat_service_sid: Option<ServiceSid>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub conversation_unique_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub conversation_friendly_name: Option<Hidden>,
     #[serde(default = "no_attributes", deserialize_with = "attributes")]
     pub conversation_attributes: Hidden,
@@ -270,7 +270,7 @@ pub struct ParticipantConversation {
     pub conversation_date_created: Option<SourceTime>,
     #[serde(default)]
     pub conversation_date_updated: Option<SourceTime>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub conversation_created_by: Option<Hidden>,
     #[serde(default, deserialize_with = "blank_is_none")]
     pub participant_user_sid: Option<UserSid>,
@@ -319,7 +319,7 @@ pub struct AddressConfiguration {
     pub kind: Option<AddressKind>,
     #[serde(default, deserialize_with = "blank_is_none")]
     pub address: Option<Hidden>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub friendly_name: Option<Hidden>,
     #[serde(default, deserialize_with = "null_is_default")]
     pub auto_creation: AutoCreation,
@@ -351,7 +351,7 @@ pub struct User {
     pub sid: UserSid,
     #[serde(default, deserialize_with = "blank_is_none")]
     pub identity: Option<Hidden>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "blank_is_none")]
     pub friendly_name: Option<Hidden>,
     #[serde(default, deserialize_with = "blank_is_none")]
     pub role_sid: Option<RoleSid>,

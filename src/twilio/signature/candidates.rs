@@ -84,9 +84,9 @@ pub fn without_fragment(url: &str) -> &str {
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
     pub(super) scheme: &'a str,
-    userinfo: Option<&'a str>,
+    pub(super) userinfo: Option<&'a str>,
     pub(super) host: &'a str,
-    port: Option<&'a str>,
+    pub(super) port: Option<&'a str>,
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
 }

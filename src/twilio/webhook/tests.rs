@@ -1,5 +1,5 @@
 use super::*;
-use crate::twilio::model::Precision;
+use crate::twilio::model::{ConversationState, DeliveryStatus, Precision, Shape, StateReason};
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 const CONVERSATION: &str = "CH00000000000000000000000000000001";
