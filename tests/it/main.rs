@@ -8,3 +8,4 @@
 mod embedded;
 mod server;
 mod support;
+mod tidy;
