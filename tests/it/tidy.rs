@@ -83,7 +83,7 @@ const SQL_CALLS: &[&str] = &[
 ];
 
 /// Where people's home directories and our machines' work is.
-const MACHINE_PATHS: &[&str] = &["/work/", "/home/", "/root/", "/Users/"];
+const MACHINE_PATHS: &[&str] = &["/work/", "/home/", "/root/"];
 
 /// Hosts of package registries: which one a machine uses is its own affair.
 const REGISTRIES: &[&str] = &[
