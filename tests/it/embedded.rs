@@ -65,9 +65,9 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn kill(pid: u32) {
+fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Runs the named test again in a process of its own, as the victim, and returns it with its server's pid and port.
@@ -252,8 +252,10 @@ async fn a_server_that_lost_owner_and_keeper_is_taken_over() {
     }
     let dir = data_dir();
     let (mut owner, pid, port) = victim("a_server_that_lost_owner_and_keeper_is_taken_over", dir.path());
+    // Held first, or it would give its server a new keeper.
+    signal(owner.id(), Signal::STOP);
     for keeper in keepers_of(pid) {
-        kill(keeper);
+        signal(keeper, Signal::KILL);
     }
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -310,7 +312,7 @@ async fn a_killed_server_is_back_by_itself_at_the_same_address_with_all_that_was
     )
     .await;
     let (pid, port) = (server.pid().unwrap(), server.port());
-    kill(pid);
+    signal(pid, Signal::KILL);
     until("the server is back", async || {
         server.connect_options().connect().await.is_ok()
     })
@@ -332,7 +334,7 @@ async fn a_start_after_both_were_killed_recovers() {
     let dir = data_dir();
     let (mut owner, pid, _) = victim("a_start_after_both_were_killed_recovers", dir.path());
     owner.kill().unwrap();
-    kill(pid);
+    signal(pid, Signal::KILL);
     owner.wait().unwrap();
 
     let server = embedded::start(throwaway(dir.path())).await.unwrap();
@@ -356,6 +358,38 @@ async fn a_handle_keeps_the_server_running_without_its_owner() {
     );
     drop(handle);
     until("the server has ended", async || options.connect().await.is_err()).await;
+}
+
+#[tokio::test]
+async fn a_data_directory_that_is_closed_to_the_servers_account_serves_all_the_same() {
+    let dir = data_dir();
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    let server = embedded::start(throwaway(dir.path())).await.unwrap();
+    assert_eq!(
+        ask(&mut connect(&server).await, "select 'within'").await,
+        "within"
+    );
+    let base = server.log_path().ancestors().nth(2).unwrap().to_owned();
+    server.stop().await.unwrap();
+
+    if rustix::process::geteuid().is_root() {
+        assert!(
+            base.starts_with("/var/tmp") && base != dir.path(),
+            "{}",
+            base.display()
+        );
+        assert_eq!(base.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        // Somebody else's directory under that name is not trusted.
+        std::fs::set_permissions(&base, Permissions::from_mode(0o755)).unwrap();
+        let refused = embedded::start(throwaway(dir.path())).await.unwrap_err();
+        assert!(
+            matches!(refused, EmbeddedError::ForeignDirectory { .. }),
+            "{refused}"
+        );
+        std::fs::remove_dir_all(base).unwrap();
+    } else {
+        assert_eq!(base, dir.path(), "we are the server's account ourselves");
+    }
 }
 
 #[tokio::test]

