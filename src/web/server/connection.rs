@@ -27,6 +27,9 @@ use tower::ServiceExt as _;
 use super::Limits;
 use super::waiting_room::{Busy, Presence};
 
+/// hyper does not work with less.
+const HYPER_BUFFER_MIN: usize = 8192;
+
 pub(super) struct Connection {
     pub(super) router: Router,
     pub(super) limits: Arc<Limits>,
@@ -45,7 +48,7 @@ impl Connection {
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.head_time_limit)
-                .max_buf_size(self.limits.head_bytes_max)
+                .max_buf_size(self.limits.head_bytes_max.max(HYPER_BUFFER_MIN))
                 .serve_connection(io, service)
         );
         let cut = self.presence.cut();

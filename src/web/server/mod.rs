@@ -37,7 +37,7 @@ pub struct Limits {
     /// From the opening of a connection, or the end of the answer before, to the end of a request's head. So this is
     /// also how long a connection may stay idle.
     pub head_time_limit: Duration,
-    /// Size of a request's head. A webhook by `GET` has everything in it.
+    /// Size of a request's head, 8 KiB at least. A webhook by `GET` has everything in it.
     pub head_bytes_max: usize,
     /// From the end of the head to the end of the body. A request that takes longer is answered 408.
     pub body_time_limit: Duration,
