@@ -1,1 +1,330 @@
-//! TBD
+//! Puts the service together, runs it, and takes it down in order.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::SignedDuration;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::accounts::Accounts;
+use crate::api::{self, Api};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{self, ConnectError, Notices};
+use crate::group_text::{self, GroupTexts};
+use crate::inbox::process::Projector;
+use crate::inbox::receive::{Inbox, Signer};
+use crate::inbox::writer::Writer;
+use crate::inbox::{receive, replay};
+use crate::mirror;
+use crate::outbox::{self, Outbox};
+use crate::projection::read::Reader;
+use crate::queue::{self, Handler, Worker};
+use crate::telemetry;
+use crate::transfer::{self, Transfers};
+use crate::twilio::BuildError;
+use crate::web::problem::Problem;
+use crate::web::server::{self, Limits};
+
+/// The service, put together and not yet running.
+pub struct App {
+    pub config: Config,
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub accounts: Accounts,
+    pub notices: Notices,
+    pub api: Api,
+    pub projector: Projector,
+    pub worker: Worker,
+    options: PgConnectOptions,
+}
+
+/// What this process does of what the service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Takes webhooks and API calls.
+    pub web: bool,
+    /// Projects webhooks and runs tasks.
+    pub worker: bool,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self { web: true, worker: true }
+    }
+}
+
+/// Why the service cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildAppError {
+    #[error("setting twilio: {0}")]
+    Twilio(#[from] BuildError),
+}
+
+impl App {
+    /// Puts the service together. Nothing is connected to yet.
+    pub fn new(config: Config, options: PgConnectOptions, clock: Clock) -> Result<Self, BuildAppError> {
+        telemetry::metrics();
+        let pool = db::pool_with(options.clone(), config.database.max_connections);
+        let accounts = Accounts::new(&config.twilio)?;
+        let notices = Notices::default();
+        let transfers = Transfers { pool: pool.clone(), clock: clock.clone(), settings: config.transfer };
+        let group_texts = GroupTexts { pool: pool.clone(), clock: clock.clone(), accounts: accounts.clone() };
+        let outbox = Outbox { pool: pool.clone(), clock: clock.clone() };
+        let projector =
+            Projector { pool: pool.clone(), clock: clock.clone(), batch: config.projection.batch };
+        let settings = queue::Settings {
+            concurrency: config.queue.concurrency,
+            poll: config.queue.poll,
+            ..queue::Settings::default()
+        };
+        let handlers = handlers(&config, &pool, &clock, &accounts, &transfers);
+        let worker = Worker::new(pool.clone(), clock.clone(), handlers, settings);
+        let api = Api {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            transfers,
+            group_texts,
+            outbox,
+            notices: notices.clone(),
+        };
+        Ok(Self { config, pool, clock, accounts, notices, api, projector, worker, options })
+    }
+
+    /// Everything that is served over HTTP. `writer` is where webhooks go.
+    pub fn router(&self, writer: Writer) -> Router {
+        let inbox = Inbox {
+            accounts: Arc::new(signers(&self.config)),
+            public_base_url: self.config.http.public_base_url.clone(),
+            writer,
+            pool: self.pool.clone(),
+            clock: self.clock.clone(),
+        };
+        let router = receive::router(inbox, self.config.http.pre_action_hook)
+            .merge(self.operations())
+            .merge(api::router(self.api.clone()));
+        crate::web::edge::layered(router.fallback(api::not_found))
+    }
+
+    /// For those who run the service: whether it lives, whether it is ready, and its metrics.
+    fn operations(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(self.pool.clone())
+    }
+
+    /// Serves and works until `shutdown`, then ends in order: no new requests, those in flight answered, webhooks handed
+    /// in written, work under way finished or left to its lease.
+    ///
+    /// The process outlives its database: until that is there and migrated, requests are answered 503.
+    ///
+    /// A process without the role `web` serves its health and metrics alone.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        roles: Roles,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let (writing, working) = (CancellationToken::new(), CancellationToken::new());
+        let (writer, written) = Writer::start(self.pool.clone(), writing.clone());
+        let limits = Limits {
+            connections_max: self.config.http.max_connections,
+            head_time_limit: self.config.http.header_timeout,
+            body_time_limit: self.config.http.body_timeout,
+            shutdown_time_limit: self.config.http.shutdown_grace,
+            ..Limits::default()
+        };
+        let router = if roles.web { self.router(writer) } else { self.operations() };
+        let server = server::serve(listener, router, limits, shutdown.clone())?;
+        info!(address = %server.address(), "listening");
+        let tasks = TaskTracker::new();
+        tasks.spawn(self.work(roles, tasks.clone(), shutdown.clone(), working.clone()));
+
+        let cut = server.ended().await?;
+        if cut > 0 {
+            warn!(connections = cut, "cut connections that did not end in time");
+        }
+        writing.cancel();
+        written.await.ok();
+        working.cancel();
+        tasks.close();
+        if tokio::time::timeout(WORK_GRACE, tasks.wait()).await.is_err() {
+            warn!("left work to its leases, another run goes on with it");
+        }
+        Ok(())
+    }
+
+    /// Brings the schema up to date as soon as the database is there, then starts everything that works on it.
+    fn work(
+        self,
+        roles: Roles,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+        working: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        async move {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = migrate_until_done(&self.options) => {}
+            }
+            info!("the database is ready");
+            let notices = Arc::new(self.notices.clone());
+            tasks.spawn(self.notices.clone().listen(self.pool.clone(), working.clone()));
+            if !roles.worker {
+                return;
+            }
+            for _ in 0..self.config.projection.workers {
+                tasks.spawn(self.projector.clone().run(Arc::clone(&notices), working.clone()));
+            }
+            tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
+            // No new tasks once the shutdown has begun; those that run are given their time.
+            self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
+        }
+    }
+}
+
+/// How long running tasks are waited for when the process ends. With the server's grace it stays below 30 s.
+const WORK_GRACE: Duration = Duration::from_secs(4);
+
+async fn migrate_until_done(options: &PgConnectOptions) {
+    let mut pause = Duration::from_millis(200);
+    while let Err(error) = db::migrate(options).await {
+        match error {
+            ConnectError::Migrate(_) => tracing::error!("{error}"),
+            ConnectError::Unreachable(_) | ConnectError::Url => warn!("{error}"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// What is done once in a while: answers kept for repeated calls are forgotten after two days.
+async fn keep_house(pool: PgPool, clock: Clock, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_hours(1)) => {}
+        }
+        let before = clock.now() - SignedDuration::from_hours(48);
+        let purged = match pool.acquire().await {
+            Ok(mut conn) => api::idempotency::purge(&mut conn, before).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = purged {
+            warn!(error = &error as &dyn std::error::Error, "cannot purge old idempotency keys");
+        }
+    }
+}
+
+fn handlers(
+    config: &Config,
+    pool: &PgPool,
+    clock: &Clock,
+    accounts: &Accounts,
+    transfers: &Transfers,
+) -> Vec<(&'static str, Arc<dyn Handler>)> {
+    let (pool, clock, accounts) = (pool.clone(), clock.clone(), accounts.clone());
+    vec![
+        (
+            mirror::READ_TASK,
+            Arc::new(Reader { pool: pool.clone(), clock: clock.clone(), accounts: accounts.clone() }),
+        ),
+        (
+            group_text::CREATE_TASK,
+            Arc::new(group_text::Create {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (
+            group_text::CHECK_TASK,
+            Arc::new(group_text::Check {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+                settings: config.group_text,
+            }),
+        ),
+        (
+            transfer::SWAP_TASK,
+            Arc::new(transfer::Swap {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (transfer::EXPIRE_TASK, Arc::new(transfer::Expiry(transfers.clone()))),
+        (outbox::SEND_TASK, Arc::new(outbox::Send { pool, clock, accounts })),
+    ]
+}
+
+fn signers(config: &Config) -> HashMap<crate::ids::AccountSid, Signer> {
+    config
+        .twilio
+        .accounts
+        .iter()
+        .map(|account| {
+            let signer = Signer { tokens: account.auth_tokens.clone(), mode: account.signatures };
+            (account.account_sid.clone(), signer)
+        })
+        .collect()
+}
+
+/// The process is there; says nothing of its database, so that a supervisor does not restart us for that.
+async fn healthz() -> Response {
+    axum::Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })).into_response()
+}
+
+/// Webhooks are taken and the API answers: the database is there and has our schema.
+async fn readyz(State(pool): State<PgPool>) -> Response {
+    let look = async {
+        let mut conn = pool.acquire().await?;
+        replay::backlog(&mut conn).await
+    };
+    match tokio::time::timeout(Duration::from_millis(1_500), look).await {
+        Ok(Ok(backlog)) => {
+            axum::Json(serde_json::json!({ "status": "ready", "webhooks_pending": backlog.pending })).into_response()
+        }
+        Ok(Err(_)) | Err(_) => Problem::Unavailable.into_response(),
+    }
+}
+
+async fn metrics(State(pool): State<PgPool>) -> Response {
+    let look = async {
+        let mut conn = pool.acquire().await?;
+        let backlog = replay::backlog(&mut conn).await?;
+        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?))
+    };
+    let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
+    if let Ok(Ok((backlog, tasks))) = database {
+        gauge("hookswitch_webhooks_pending", backlog.pending);
+        gauge("hookswitch_webhooks_set_aside", backlog.set_aside);
+        gauge("hookswitch_tasks_ready", tasks.ready);
+        gauge("hookswitch_tasks_running", tasks.running);
+        gauge("hookswitch_tasks_dead", tasks.dead);
+        gauge("hookswitch_database_up", 1);
+    } else {
+        gauge("hookswitch_database_up", 0);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics().render()).into_response()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts of rows stay far below 2^52")]
+fn gauge(name: &'static str, value: i64) {
+    metrics::gauge!(name).set(value as f64);
+}

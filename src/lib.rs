@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod projection;
 pub mod queue;
 pub mod sandbox;
+pub mod setup;
 pub mod telemetry;
 pub mod transfer;
 pub mod twilio;

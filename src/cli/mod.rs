@@ -1,8 +1,23 @@
 //! The command line: one file per command.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
 
+use crate::config::Config;
+use crate::telemetry;
+
+pub mod check;
+mod database;
+pub mod demo;
+pub mod dev;
+pub mod migrate;
+mod output;
+pub mod replay;
 pub mod sandbox;
+pub mod serve;
+mod signals;
+mod stage;
 pub mod verify_signature;
 
 /// Group texts behind a business number: webhooks, mirror, transfers, record.
@@ -11,21 +26,51 @@ pub mod verify_signature;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+
+    /// A file of settings; `config/default.toml` of the sources lists them all.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Play the home-buying story of Twilio's group-texting guide, through real HTTP, and end.
+    Demo(demo::Args),
+    /// Run everything at once on embedded defaults: PostgreSQL, sandbox, service; print what to open.
+    Dev(dev::Args),
+    /// Run the service with a configured Twilio account.
+    Serve(serve::Args),
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Check settings, database and the Twilio account's set-up, and say what to do.
+    Check(check::Args),
+    /// Project webhooks again that were set aside.
+    Replay(replay::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
     VerifySignature(verify_signature::Args),
 }
 
-impl Command {
+impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
-        match self {
-            Self::Sandbox(args) => sandbox::run(args).await,
-            Self::VerifySignature(args) => verify_signature::run(&args),
+        let file = self.config.as_deref();
+        match self.command {
+            Command::Demo(args) => demo::run(&args).await,
+            Command::Dev(args) => dev::run(settings(file)?, &args).await,
+            Command::Serve(args) => serve::run(settings(file)?, &args).await,
+            Command::Migrate => migrate::run(settings(file)?).await,
+            Command::Check(args) => check::run(settings(file)?, &args).await,
+            Command::Replay(args) => replay::run(settings(file)?, &args).await,
+            Command::Sandbox(args) => sandbox::run(args).await,
+            Command::VerifySignature(args) => verify_signature::run(&args),
         }
     }
+}
+
+/// The settings of this process, with its log started as they say.
+fn settings(file: Option<&Path>) -> anyhow::Result<Config> {
+    let config = Config::load(file)?;
+    telemetry::start(&config.log)?;
+    Ok(config)
 }

@@ -67,7 +67,7 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
         .connect()
         .await
         .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-    MIGRATOR.run(&mut conn).await?;
+    MIGRATOR.run_direct(None, &mut conn, false).await?;
     if crate::events::lift_above_restored_log(&mut conn)
         .await
         .map_err(|error| ConnectError::Unreachable(error.to_string()))?

@@ -1,0 +1,257 @@
+//! The service as tests run it: the real router on a port, a real database, the sandbox in Twilio's place. Nothing runs
+//! by itself: a test steps the work by hand, so that it sees every state in between.
+
+use std::time::Duration;
+
+use hookswitch::app::{App, Roles};
+use hookswitch::clock::Clock;
+use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
+use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
+use hookswitch::ids::{ConversationSid, PhoneNumber};
+use hookswitch::inbox::writer::Writer;
+use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings};
+use hookswitch::setup;
+use hookswitch::transfer::{self, Kind, NewTransfer, Transfer};
+use hookswitch::web::server::{self, Limits};
+use secrecy::SecretString;
+use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::database::{TestDatabase, database};
+
+pub(crate) const LINE: &str = "+15017122661";
+pub(crate) const OTHER_LINE: &str = "+15017122662";
+pub(crate) const BUYER: &str = "+15555550101";
+pub(crate) const PARTNER: &str = "+15555550102";
+pub(crate) const TOKEN: &str = "sandbox-auth-token";
+pub(crate) const ACCOUNT: &str = "AC00000000000000000000000000000001";
+
+pub(crate) struct TestApp {
+    pub(crate) app: App,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) clock: Clock,
+    pub(crate) url: String,
+    pub(crate) database: TestDatabase,
+    pub(crate) config: Config,
+    shutdown: CancellationToken,
+}
+
+/// What a test may want to be otherwise.
+pub(crate) struct Wanted {
+    pub(crate) identity_replacement: IdentityReplacement,
+    pub(crate) transfer_method: TransferMethod,
+    pub(crate) signatures: SignatureMode,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            identity_replacement: IdentityReplacement::Update,
+            transfer_method: TransferMethod::Auto,
+            signatures: SignatureMode::Enforce,
+        }
+    }
+}
+
+impl TestApp {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Wanted::default()).await
+    }
+
+    pub(crate) async fn start_with(wanted: Wanted) -> Self {
+        let clock = Clock::ahead();
+        let database = database().await;
+        let settings = Settings {
+            identity_replacement: wanted.identity_replacement,
+            activation_delay: Duration::from_millis(10),
+            ..Settings::default()
+        };
+        let sandbox = Sandbox::start(settings.clone(), clock.clone()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let config = config(&sandbox, settings, &url, &wanted);
+        let app = App::new(config.clone(), database.options.clone(), clock.clone()).unwrap();
+        let shutdown = CancellationToken::new();
+        let (writer, _) = Writer::start(app.pool.clone(), shutdown.clone());
+        server::serve(listener, app.router(writer), Limits::default(), shutdown.clone()).unwrap();
+        for account in app.accounts.iter() {
+            setup::apply(account, &config.http.public_base_url).await.unwrap();
+        }
+        Self { app, sandbox, clock, url, database, config, shutdown }
+    }
+
+    /// The same service on the same database once more, as after a crash: with nothing but what is stored.
+    pub(crate) fn restarted(&self) -> App {
+        App::new(self.config.clone(), self.database.options.clone(), self.clock.clone()).unwrap()
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.app.pool
+    }
+
+    pub(crate) async fn conn(&self) -> PoolConnection<sqlx::Postgres> {
+        self.app.pool.acquire().await.unwrap()
+    }
+
+    /// Lets everything happen that is under way, here and at Twilio, up to the present of the clock.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..200 {
+            self.sandbox.settled().await;
+            let projected = self.app.projector.run_until_idle().await.unwrap();
+            let ran = self.app.worker.run_until_idle().await.unwrap();
+            self.sandbox.settled().await;
+            if projected + ran == 0 && self.app.projector.run_until_idle().await.unwrap() == 0 {
+                return;
+            }
+        }
+        panic!("the work does not come to an end");
+    }
+
+    /// As [`TestApp::settle`], with what is due a little later too: looks and reads that are put off.
+    pub(crate) async fn settle_for(&self, time: jiff::SignedDuration) {
+        self.settle().await;
+        self.clock.advance(time);
+        self.settle().await;
+    }
+
+    /// The group of the guide, active, its line held by `holder`.
+    pub(crate) async fn group(&self, holder: Option<&str>) -> GroupText {
+        let group = self.ask_for_group(holder).await;
+        self.settle_for(jiff::SignedDuration::from_secs(3)).await;
+        self.group_text(group.group_text_id).await
+    }
+
+    pub(crate) async fn ask_for_group(&self, holder: Option<&str>) -> GroupText {
+        let handset = |number: &str| NewMember { address: Some(number.to_owned()), ..NewMember::default() };
+        let line = NewMember {
+            line: Some(LINE.to_owned()),
+            holder: holder.map(str::to_owned),
+            address: None,
+        };
+        let new = NewGroupText {
+            friendly_name: Some("Home-buying journey".to_owned()),
+            attributes: None,
+            members: vec![handset(BUYER), handset(PARTNER), line],
+            requested_by: "crm".to_owned(),
+        };
+        self.app.api.group_texts.start(new).await.unwrap()
+    }
+
+    pub(crate) async fn group_text(&self, id: Uuid) -> GroupText {
+        hookswitch::group_text::find(&mut self.conn().await, id).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn transfer(&self, id: Uuid) -> Transfer {
+        transfer::find(&mut self.conn().await, id).await.unwrap().unwrap()
+    }
+
+    pub(crate) fn new_transfer(&self, sid: &ConversationSid, kind: Kind, to: &str) -> NewTransfer {
+        NewTransfer {
+            conversation_sid: sid.clone(),
+            line: None,
+            kind,
+            to: to.parse().unwrap(),
+            requested_by: "crm".to_owned(),
+            reason: None,
+            note: None,
+            offer_timeout: None,
+        }
+    }
+
+    /// Starts a transfer of the conversation's only line.
+    pub(crate) async fn start_transfer(&self, sid: &ConversationSid, kind: Kind, to: &str) -> Transfer {
+        self.app.api.transfers.start(self.new_transfer(sid, kind, to)).await.unwrap()
+    }
+
+    /// Who the ledger says has held the line, in order.
+    pub(crate) async fn holders(&self, sid: &ConversationSid) -> Vec<Option<String>> {
+        hookswitch::ledger::tenures_of_conversation(&mut self.conn().await, sid.as_str())
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|tenure| tenure.line == LINE)
+            .map(|tenure| tenure.holder)
+            .collect()
+    }
+
+    /// Who is behind the line at Twilio.
+    pub(crate) fn holders_at_twilio(&self, sid: &ConversationSid) -> Vec<Option<String>> {
+        self.sandbox
+            .conversations()
+            .into_iter()
+            .filter(|conversation| conversation.sid.as_str() == sid.as_str())
+            .flat_map(|conversation| conversation.participants)
+            .filter(|participant| participant.projected_address.as_ref().is_some_and(|line| line.as_str() == LINE))
+            .map(|participant| participant.identity.map(|identity| identity.to_string()))
+            .collect()
+    }
+
+    /// Texts from a handset to a set of numbers.
+    pub(crate) async fn text(&self, from: &str, to: &[&str], body: &str) {
+        let url = format!(
+            "{}/sandbox/v1/handsets/{}/messages",
+            self.sandbox.base_url(),
+            from.replace('+', "%2B")
+        );
+        let response = http()
+            .post(url)
+            .basic_auth(ACCOUNT, Some(TOKEN))
+            .json(&serde_json::json!({ "to": to, "body": body }))
+            .send()
+            .await
+            .unwrap();
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    }
+
+    /// What a handset has received: the number that it came from, and the text.
+    pub(crate) fn received(&self, handset: &str) -> Vec<(String, String)> {
+        let number: PhoneNumber = handset.parse().unwrap();
+        self.sandbox
+            .texts(&number)
+            .into_iter()
+            .map(|text| (text.from.to_string(), text.body.unwrap_or_default()))
+            .collect()
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    hookswitch::twilio::install_tls();
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
+pub(crate) fn sid_of(group: &GroupText) -> ConversationSid {
+    group.conversation_sid.as_deref().unwrap().parse().unwrap()
+}
+
+/// Settings with which a process of its own runs beside the test.
+pub(crate) fn roles() -> Roles {
+    Roles::default()
+}
+
+fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> Config {
+    let mut config = Config::load_from(None, &std::collections::HashMap::new()).unwrap();
+    config.twilio.base_url = sandbox.base_url().parse().unwrap();
+    config.http.public_base_url = PublicBaseUrl::try_from(url).unwrap();
+    config.twilio.accounts = vec![Account {
+        account_sid: settings.account_sid,
+        auth_tokens: vec![SecretString::from(TOKEN)],
+        api_key_sid: None,
+        api_key_secret: None,
+        service_sid: settings.service_sid,
+        messaging_service_sid: settings.messaging_service_sid,
+        numbers: settings.numbers,
+        signatures: wanted.signatures,
+        transfer_method: wanted.transfer_method,
+        max_in_flight: 10,
+    }];
+    config
+}
