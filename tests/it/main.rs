@@ -1,3 +1,4 @@
 //! All flow tests, in one binary since linking is slow. Each file is one flow.
 
+mod sandbox;
 mod support;
