@@ -6,8 +6,10 @@
 )]
 
 mod embedded;
+mod sandbox;
 mod server;
 mod support;
 mod tidy;
+mod transfer;
 mod twilio_client;
 mod verify_signature;
