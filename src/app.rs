@@ -62,7 +62,10 @@ pub struct Roles {
 
 impl Default for Roles {
     fn default() -> Self {
-        Self { web: true, worker: true }
+        Self {
+            web: true,
+            worker: true,
+        }
     }
 }
 
@@ -80,11 +83,25 @@ impl App {
         let pool = db::pool_with(options.clone(), config.database.max_connections);
         let accounts = Accounts::new(&config.twilio)?;
         let notices = Notices::default();
-        let transfers = Transfers { pool: pool.clone(), clock: clock.clone(), settings: config.transfer };
-        let group_texts = GroupTexts { pool: pool.clone(), clock: clock.clone(), accounts: accounts.clone() };
-        let outbox = Outbox { pool: pool.clone(), clock: clock.clone() };
-        let projector =
-            Projector { pool: pool.clone(), clock: clock.clone(), batch: config.projection.batch };
+        let transfers = Transfers {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            settings: config.transfer,
+        };
+        let group_texts = GroupTexts {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            accounts: accounts.clone(),
+        };
+        let outbox = Outbox {
+            pool: pool.clone(),
+            clock: clock.clone(),
+        };
+        let projector = Projector {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            batch: config.projection.batch,
+        };
         let settings = queue::Settings {
             concurrency: config.queue.concurrency,
             poll: config.queue.poll,
@@ -100,7 +117,17 @@ impl App {
             outbox,
             notices: notices.clone(),
         };
-        Ok(Self { config, pool, clock, accounts, notices, api, projector, worker, options })
+        Ok(Self {
+            config,
+            pool,
+            clock,
+            accounts,
+            notices,
+            api,
+            projector,
+            worker,
+            options,
+        })
     }
 
     /// Everything that is served over HTTP. `writer` is where webhooks go.
@@ -148,7 +175,11 @@ impl App {
             shutdown_time_limit: self.config.http.shutdown_grace,
             ..Limits::default()
         };
-        let router = if roles.web { self.router(writer) } else { self.operations() };
+        let router = if roles.web {
+            self.router(writer)
+        } else {
+            self.operations()
+        };
         let server = server::serve(listener, router, limits, shutdown.clone())?;
         info!(address = %server.address(), "listening");
         let tasks = TaskTracker::new();
@@ -225,7 +256,10 @@ async fn keep_house(pool: PgPool, clock: Clock, cancel: CancellationToken) {
             Err(error) => Err(error),
         };
         if let Err(error) = purged {
-            warn!(error = &error as &dyn std::error::Error, "cannot purge old idempotency keys");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot purge old idempotency keys"
+            );
         }
     }
 }
@@ -241,7 +275,11 @@ fn handlers(
     vec![
         (
             mirror::READ_TASK,
-            Arc::new(Reader { pool: pool.clone(), clock: clock.clone(), accounts: accounts.clone() }),
+            Arc::new(Reader {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
         ),
         (
             group_text::CREATE_TASK,
@@ -268,8 +306,18 @@ fn handlers(
                 accounts: accounts.clone(),
             }),
         ),
-        (transfer::EXPIRE_TASK, Arc::new(transfer::Expiry(transfers.clone()))),
-        (outbox::SEND_TASK, Arc::new(outbox::Send { pool, clock, accounts })),
+        (
+            transfer::EXPIRE_TASK,
+            Arc::new(transfer::Expiry(transfers.clone())),
+        ),
+        (
+            outbox::SEND_TASK,
+            Arc::new(outbox::Send {
+                pool,
+                clock,
+                accounts,
+            }),
+        ),
     ]
 }
 
@@ -279,7 +327,10 @@ fn signers(config: &Config) -> HashMap<crate::ids::AccountSid, Signer> {
         .accounts
         .iter()
         .map(|account| {
-            let signer = Signer { tokens: account.auth_tokens.clone(), mode: account.signatures };
+            let signer = Signer {
+                tokens: account.auth_tokens.clone(),
+                mode: account.signatures,
+            };
             (account.account_sid.clone(), signer)
         })
         .collect()
@@ -298,7 +349,8 @@ async fn readyz(State(pool): State<PgPool>) -> Response {
     };
     match tokio::time::timeout(Duration::from_millis(1_500), look).await {
         Ok(Ok(backlog)) => {
-            axum::Json(serde_json::json!({ "status": "ready", "webhooks_pending": backlog.pending })).into_response()
+            axum::Json(serde_json::json!({ "status": "ready", "webhooks_pending": backlog.pending }))
+                .into_response()
         }
         Ok(Err(_)) | Err(_) => Problem::Unavailable.into_response(),
     }
@@ -321,10 +373,17 @@ async fn metrics(State(pool): State<PgPool>) -> Response {
     } else {
         gauge("hookswitch_database_up", 0);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics().render()).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        telemetry::metrics().render(),
+    )
+        .into_response()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts of rows stay far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float, and counts of rows stay far below 2^52"
+)]
 fn gauge(name: &'static str, value: i64) {
     metrics::gauge!(name).set(value as f64);
 }

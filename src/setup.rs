@@ -6,9 +6,11 @@
 use crate::accounts::Account;
 use crate::config::PublicBaseUrl;
 use crate::ids::PhoneNumber;
-use crate::twilio::model::{AddressConfiguration, AddressKind, AutoCreationKind, WebhookConfiguration, WebhookMethod};
-use crate::twilio::requests::{NewAddressConfiguration, WebhookConfigurationUpdate};
 use crate::twilio::Error;
+use crate::twilio::model::{
+    AddressConfiguration, AddressKind, AutoCreationKind, WebhookConfiguration, WebhookMethod,
+};
+use crate::twilio::requests::{NewAddressConfiguration, WebhookConfigurationUpdate};
 
 /// The events that the mirror needs. All are after the change, so that nobody waits for our answer.
 pub const FILTERS: [&str; 11] = [
@@ -57,7 +59,11 @@ impl Severity {
 
 impl Finding {
     fn new(severity: Severity, subject: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { severity, subject: subject.into(), message: message.into() }
+        Self {
+            severity,
+            subject: subject.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -122,17 +128,24 @@ fn judge_service_webhooks(found: &WebhookConfiguration, base: &PublicBaseUrl) ->
     let wanted = webhook_url(base);
     // What follows `#` are connection overrides, which are neither sent nor signed.
     if url.and_then(|url| url.split('#').next()) != Some(wanted.as_str()) {
-        let message = format!("PostWebhookUrl is not {wanted}: no webhook reaches us; run `hookswitch check --fix`");
+        let message =
+            format!("PostWebhookUrl is not {wanted}: no webhook reaches us; run `hookswitch check --fix`");
         findings.push(Finding::new(Severity::Bad, SUBJECT, message));
     }
-    let missing: Vec<&str> =
-        FILTERS.into_iter().filter(|filter| !found.filters.iter().any(|has| has == filter)).collect();
+    let missing: Vec<&str> = FILTERS
+        .into_iter()
+        .filter(|filter| !found.filters.iter().any(|has| has == filter))
+        .collect();
     if !missing.is_empty() {
-        let message = format!("these events are not sent: {}; run `hookswitch check --fix`", missing.join(", "));
+        let message = format!(
+            "these events are not sent: {}; run `hookswitch check --fix`",
+            missing.join(", ")
+        );
         findings.push(Finding::new(Severity::Bad, SUBJECT, message));
     }
     if found.pre_webhook_url.is_some() {
-        let message = "a PreWebhookUrl is set: every inbound message waits for it, and its refusal loses the message";
+        let message =
+            "a PreWebhookUrl is set: every inbound message waits for it, and its refusal loses the message";
         findings.push(Finding::new(Severity::Warning, SUBJECT, message));
     }
     if findings.is_empty() {
@@ -144,7 +157,8 @@ fn judge_service_webhooks(found: &WebhookConfiguration, base: &PublicBaseUrl) ->
 fn judge_account_webhooks(found: &WebhookConfiguration) -> Finding {
     const SUBJECT: &str = "account webhooks";
     if found.post_webhook_url.is_some() || found.pre_webhook_url.is_some() {
-        let message = "webhooks are set for the account too; those of the service silence them, so remove one of both";
+        let message =
+            "webhooks are set for the account too; those of the service silence them, so remove one of both";
         return Finding::new(Severity::Warning, SUBJECT, message);
     }
     Finding::new(Severity::Good, SUBJECT, "none, as it should be")
@@ -152,10 +166,15 @@ fn judge_account_webhooks(found: &WebhookConfiguration) -> Finding {
 
 fn judge_addresses(account: &Account, found: &[AddressConfiguration]) -> Vec<Finding> {
     if account.numbers.is_empty() {
-        let message = "no numbers are configured: set the account's `numbers`, or no group text can be started";
+        let message =
+            "no numbers are configured: set the account's `numbers`, or no group text can be started";
         return vec![Finding::new(Severity::Bad, "numbers", message)];
     }
-    account.numbers.iter().map(|number| judge_address(account, number, find(found, number))).collect()
+    account
+        .numbers
+        .iter()
+        .map(|number| judge_address(account, number, find(found, number)))
+        .collect()
 }
 
 fn judge_address(account: &Account, number: &PhoneNumber, found: Option<&AddressConfiguration>) -> Finding {
@@ -163,13 +182,18 @@ fn judge_address(account: &Account, number: &PhoneNumber, found: Option<&Address
     let tail = &number.as_str()[number.as_str().len().saturating_sub(4)..];
     let subject = format!("number ending in {tail}");
     let Some(found) = found else {
-        let message = "no address configuration: a group that a customer starts is lost; run `hookswitch check --fix`";
+        let message =
+            "no address configuration: a group that a customer starts is lost; run `hookswitch check --fix`";
         return Finding::new(Severity::Bad, subject, message);
     };
     let auto = &found.auto_creation;
     let service = &account.client.settings().service_sid;
     if !auto.enabled {
-        return Finding::new(Severity::Bad, subject, "autocreation is off: a group that a customer starts is lost");
+        return Finding::new(
+            Severity::Bad,
+            subject,
+            "autocreation is off: a group that a customer starts is lost",
+        );
     }
     if auto.conversation_service_sid.as_ref() != Some(service) {
         let message = format!("autocreation is for another conversation service than {service}");
@@ -179,7 +203,11 @@ fn judge_address(account: &Account, number: &PhoneNumber, found: Option<&Address
 }
 
 fn find<'a>(found: &'a [AddressConfiguration], number: &PhoneNumber) -> Option<&'a AddressConfiguration> {
-    found.iter().find(|one| one.address.as_ref().is_some_and(|address| address.as_str() == number.as_str()))
+    found.iter().find(|one| {
+        one.address
+            .as_ref()
+            .is_some_and(|address| address.as_str() == number.as_str())
+    })
 }
 
 fn unreadable(subject: &str, error: &Error) -> Finding {

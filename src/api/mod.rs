@@ -6,7 +6,22 @@ use crate::outbox::Outbox;
 use crate::transfer::Transfers;
 use sqlx::PgPool;
 #[derive(Clone)]
-pub struct Api { pub pool: PgPool, pub clock: Clock, pub transfers: Transfers, pub group_texts: GroupTexts, pub outbox: Outbox, pub notices: Notices }
-pub fn router(_api: Api) -> axum::Router { axum::Router::new() }
-pub async fn not_found() -> crate::web::problem::Problem { crate::web::problem::Problem::NotFound { what: "path" } }
-pub mod idempotency { pub async fn purge(_c: &mut sqlx::PgConnection, _b: jiff::Timestamp) -> Result<(), sqlx::Error> { Ok(()) } }
+pub struct Api {
+    pub pool: PgPool,
+    pub clock: Clock,
+    pub transfers: Transfers,
+    pub group_texts: GroupTexts,
+    pub outbox: Outbox,
+    pub notices: Notices,
+}
+pub fn router(_api: Api) -> axum::Router {
+    axum::Router::new()
+}
+pub async fn not_found() -> crate::web::problem::Problem {
+    crate::web::problem::Problem::NotFound { what: "path" }
+}
+pub mod idempotency {
+    pub async fn purge(_c: &mut sqlx::PgConnection, _b: jiff::Timestamp) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+}

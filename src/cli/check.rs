@@ -41,9 +41,17 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         }));
     }
     for finding in &findings {
-        output::line(format!("{:8} {}: {}", finding.severity.as_str(), finding.subject, finding.message));
+        output::line(format!(
+            "{:8} {}: {}",
+            finding.severity.as_str(),
+            finding.subject,
+            finding.message
+        ));
     }
-    let wrong = findings.iter().filter(|finding| finding.severity == Severity::Bad).count();
+    let wrong = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Bad)
+        .count();
     if wrong > 0 {
         bail!("{wrong} of {} checks found something wrong", findings.len());
     }
@@ -54,25 +62,45 @@ fn check_public_base_url(config: &Config) -> Finding {
     let base = &config.http.public_base_url;
     let subject = "http.public_base_url".to_owned();
     if base.as_str().starts_with("https://") {
-        return Finding { severity: Severity::Good, subject, message: format!("Twilio calls {}", setup::webhook_url(base)) };
+        return Finding {
+            severity: Severity::Good,
+            subject,
+            message: format!("Twilio calls {}", setup::webhook_url(base)),
+        };
     }
-    let message = "is not https: Twilio calls it all the same, and customers' messages cross the network in the clear";
-    Finding { severity: Severity::Warning, subject, message: message.to_owned() }
+    let message =
+        "is not https: Twilio calls it all the same, and customers' messages cross the network in the clear";
+    Finding {
+        severity: Severity::Warning,
+        subject,
+        message: message.to_owned(),
+    }
 }
 
 async fn check_database(config: &Config) -> Finding {
     let subject = "database".to_owned();
     match look_at_database(config).await {
         Ok((backlog, tasks)) => {
-            let severity =
-                if backlog.set_aside + tasks.dead > 0 { Severity::Warning } else { Severity::Good };
+            let severity = if backlog.set_aside + tasks.dead > 0 {
+                Severity::Warning
+            } else {
+                Severity::Good
+            };
             let message = format!(
                 "schema up to date; webhooks pending {}, set aside {}; tasks ready {}, running {}, buried {}",
                 backlog.pending, backlog.set_aside, tasks.ready, tasks.running, tasks.dead
             );
-            Finding { severity, subject, message }
+            Finding {
+                severity,
+                subject,
+                message,
+            }
         }
-        Err(error) => Finding { severity: Severity::Bad, subject, message: format!("{error:#}") },
+        Err(error) => Finding {
+            severity: Severity::Bad,
+            subject,
+            message: format!("{error:#}"),
+        },
     }
 }
 

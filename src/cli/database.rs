@@ -18,7 +18,10 @@ impl Database {
     /// Takes the configured database, or starts a private one.
     pub(super) async fn open(settings: &config::Database) -> anyhow::Result<Self> {
         if let Some(url) = &settings.url {
-            return Ok(Self { options: db::options(url)?, embedded: None });
+            return Ok(Self {
+                options: db::options(url)?,
+                embedded: None,
+            });
         }
         Self::embedded(settings.data_dir.clone(), settings).await
     }
@@ -31,7 +34,10 @@ impl Database {
             ..Options::new(data_dir)
         })
         .await?;
-        Ok(Self { options: embedded.connect_options(), embedded: Some(embedded) })
+        Ok(Self {
+            options: embedded.connect_options(),
+            embedded: Some(embedded),
+        })
     }
 
     /// Stops the private server, if there is one.

@@ -1,4 +1,6 @@
 //! demo
 #[derive(Debug, clap::Args)]
 pub struct Args {}
-pub async fn run(_args: &Args) -> anyhow::Result<()> { Ok(()) }
+pub async fn run(_args: &Args) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,4 +1,6 @@
 //! dev
 #[derive(Debug, clap::Args)]
 pub struct Args {}
-pub async fn run(_c: crate::config::Config, _args: &Args) -> anyhow::Result<()> { Ok(()) }
+pub async fn run(_c: crate::config::Config, _args: &Args) -> anyhow::Result<()> {
+    Ok(())
+}

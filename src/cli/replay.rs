@@ -22,10 +22,17 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let clock = Clock::system();
     let ids = Some(args.webhook_ids.as_slice()).filter(|ids| !ids.is_empty());
     let replayed = replay::replay(&pool, &clock, ids).await?;
-    let projector = Projector { pool: pool.clone(), clock, batch: config.projection.batch };
+    let projector = Projector {
+        pool: pool.clone(),
+        clock,
+        batch: config.projection.batch,
+    };
     projector.run_until_idle().await?;
     let backlog = replay::backlog(&mut *pool.acquire().await?).await?;
-    output::line(format!("replayed {replayed}; set aside now: {}", backlog.set_aside));
+    output::line(format!(
+        "replayed {replayed}; set aside now: {}",
+        backlog.set_aside
+    ));
     pool.close().await;
     database.close().await
 }

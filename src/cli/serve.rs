@@ -33,8 +33,10 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     }
     let shutdown = signals::shutdown()?;
     let database = Database::open(&config.database).await?;
-    let roles =
-        Roles { web: args.role.contains(&Role::Web), worker: args.role.contains(&Role::Worker) };
+    let roles = Roles {
+        web: args.role.contains(&Role::Web),
+        worker: args.role.contains(&Role::Worker),
+    };
     let listen = config.http.listen;
     let app = App::new(config, database.options.clone(), Clock::system())?;
     let listener = TcpListener::bind(listen)

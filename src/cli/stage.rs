@@ -47,10 +47,18 @@ impl Stage {
         let serving = tokio::spawn(app.run(listener, Roles::default(), shutdown.clone()));
         if sandbox.is_some() {
             for account in accounts.iter() {
-                setup::apply(account, &base).await.context("the sandbox refused its set-up")?;
+                setup::apply(account, &base)
+                    .await
+                    .context("the sandbox refused its set-up")?;
             }
         }
-        Ok(Self { sandbox, service_url, pool, shutdown, serving })
+        Ok(Self {
+            sandbox,
+            service_url,
+            pool,
+            shutdown,
+            serving,
+        })
     }
 
     /// Takes everything down in order.

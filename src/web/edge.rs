@@ -1,2 +1,4 @@
 //! stand-in
-pub fn layered(router: axum::Router) -> axum::Router { router }
+pub fn layered(router: axum::Router) -> axum::Router {
+    router
+}

@@ -80,12 +80,25 @@ impl TestApp {
         for account in app.accounts.iter() {
             setup::apply(account, &config.http.public_base_url).await.unwrap();
         }
-        Self { app, sandbox, clock, url, database, config, shutdown }
+        Self {
+            app,
+            sandbox,
+            clock,
+            url,
+            database,
+            config,
+            shutdown,
+        }
     }
 
     /// The same service on the same database once more, as after a crash: with nothing but what is stored.
     pub(crate) fn restarted(&self) -> App {
-        App::new(self.config.clone(), self.database.options.clone(), self.clock.clone()).unwrap()
+        App::new(
+            self.config.clone(),
+            self.database.options.clone(),
+            self.clock.clone(),
+        )
+        .unwrap()
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -125,7 +138,10 @@ impl TestApp {
     }
 
     pub(crate) async fn ask_for_group(&self, holder: Option<&str>) -> GroupText {
-        let handset = |number: &str| NewMember { address: Some(number.to_owned()), ..NewMember::default() };
+        let handset = |number: &str| NewMember {
+            address: Some(number.to_owned()),
+            ..NewMember::default()
+        };
         let line = NewMember {
             line: Some(LINE.to_owned()),
             holder: holder.map(str::to_owned),
@@ -141,11 +157,17 @@ impl TestApp {
     }
 
     pub(crate) async fn group_text(&self, id: Uuid) -> GroupText {
-        hookswitch::group_text::find(&mut self.conn().await, id).await.unwrap().unwrap()
+        hookswitch::group_text::find(&mut *self.conn().await, id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub(crate) async fn transfer(&self, id: Uuid) -> Transfer {
-        transfer::find(&mut self.conn().await, id).await.unwrap().unwrap()
+        transfer::find(&mut *self.conn().await, id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub(crate) fn new_transfer(&self, sid: &ConversationSid, kind: Kind, to: &str) -> NewTransfer {
@@ -163,12 +185,17 @@ impl TestApp {
 
     /// Starts a transfer of the conversation's only line.
     pub(crate) async fn start_transfer(&self, sid: &ConversationSid, kind: Kind, to: &str) -> Transfer {
-        self.app.api.transfers.start(self.new_transfer(sid, kind, to)).await.unwrap()
+        self.app
+            .api
+            .transfers
+            .start(self.new_transfer(sid, kind, to))
+            .await
+            .unwrap()
     }
 
     /// Who the ledger says has held the line, in order.
     pub(crate) async fn holders(&self, sid: &ConversationSid) -> Vec<Option<String>> {
-        hookswitch::ledger::tenures_of_conversation(&mut self.conn().await, sid.as_str())
+        hookswitch::ledger::tenures_of_conversation(&mut *self.conn().await, sid.as_str())
             .await
             .unwrap()
             .into_iter()
@@ -184,7 +211,12 @@ impl TestApp {
             .into_iter()
             .filter(|conversation| conversation.sid.as_str() == sid.as_str())
             .flat_map(|conversation| conversation.participants)
-            .filter(|participant| participant.projected_address.as_ref().is_some_and(|line| line.as_str() == LINE))
+            .filter(|participant| {
+                participant
+                    .projected_address
+                    .as_ref()
+                    .is_some_and(|line| line.as_str() == LINE)
+            })
             .map(|participant| participant.identity.map(|identity| identity.to_string()))
             .collect()
     }
@@ -203,7 +235,11 @@ impl TestApp {
             .send()
             .await
             .unwrap();
-        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+        assert!(
+            response.status().is_success(),
+            "{}",
+            response.text().await.unwrap()
+        );
     }
 
     /// What a handset has received: the number that it came from, and the text.
@@ -225,7 +261,10 @@ impl Drop for TestApp {
 
 pub(crate) fn http() -> reqwest::Client {
     hookswitch::twilio::install_tls();
-    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap()
 }
 
 pub(crate) fn sid_of(group: &GroupText) -> ConversationSid {
