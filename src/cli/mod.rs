@@ -56,7 +56,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         let file = self.config.as_deref();
         match self.command {
-            Command::Demo(args) => demo::run(&args).await,
+            Command::Demo(args) => demo::run(Config::load(file)?, &args).await,
             Command::Dev(args) => dev::run(settings(file)?, &args).await,
             Command::Serve(args) => serve::run(settings(file)?, &args).await,
             Command::Migrate => migrate::run(settings(file)?).await,

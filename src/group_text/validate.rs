@@ -326,7 +326,23 @@ mod tests {
             line("+15017122663", Some("  ")),
             NewMember::default(),
         ];
-        insta::assert_debug_snapshot!(told(&members), @"");
+        insta::assert_debug_snapshot!(told(&members), @r#"
+        [
+            "/members/0/address e164",
+            "/members/1/address country",
+            "/members/2/address toll_free",
+            "/members/3/address country",
+            "/members/4/address impossible",
+            "/members/5/address own_number",
+            "/members/6/line not_ours",
+            "/members/8/line duplicate",
+            "/members/9/holder identity",
+            "/members/10 shape",
+            "/members too_many",
+            "/members/8/holder duplicate",
+            "/members/9/line other_account",
+        ]
+        "#);
     }
 
     #[test]

@@ -18,8 +18,11 @@ use crate::queue::{Handler, Outcome, Task, backoff, store};
 pub struct Settings {
     /// How many tasks run at once in this process.
     pub concurrency: usize,
-    /// How long a claim lasts. A run is stopped a little before.
+    /// How long a claim lasts. It is extended while the task runs, so this is how long the work of a process that died
+    /// waits for another one.
     pub lease: Duration,
+    /// The longest that one run of a task may take.
+    pub run_time_limit: Duration,
     /// The longest sleep between two looks.
     pub poll: Duration,
 }
@@ -28,7 +31,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrency: 16,
-            lease: Duration::from_secs(90),
+            lease: Duration::from_secs(20),
+            run_time_limit: Duration::from_mins(2),
             poll: Duration::from_secs(5),
         }
     }
@@ -151,10 +155,10 @@ impl Worker {
             let Some(handler) = self.handlers.get(task.kind.as_str()) else {
                 return;
             };
-            let limit = self.settings.lease.mul_f32(0.8);
-            let outcome = tokio::time::timeout(limit, handler.run(&task))
-                .await
-                .unwrap_or_else(|_| Outcome::Retry(anyhow::anyhow!("stopped after {} s", limit.as_secs())));
+            let Some(outcome) = self.run_leased(handler.as_ref(), &task).await else {
+                warn!("the task went to another worker, stopped");
+                return;
+            };
             if let Err(error) = self.settle(handler.as_ref(), &task, outcome).await {
                 // The lease runs out and the task is run again.
                 warn!(
@@ -165,6 +169,36 @@ impl Worker {
         }
         .instrument(span)
         .await;
+    }
+
+    /// Runs the task while its lease is kept alive. None: the lease was lost, and the run was stopped where it was.
+    async fn run_leased(&self, handler: &dyn Handler, task: &Task) -> Option<Outcome> {
+        let limit = self.settings.run_time_limit;
+        let run = tokio::time::timeout(limit, handler.run(task));
+        tokio::pin!(run);
+        let mut beat = tokio::time::interval(self.settings.lease / 3);
+        beat.reset();
+        loop {
+            tokio::select! {
+                outcome = &mut run => {
+                    let stopped = || Outcome::Retry(anyhow::anyhow!("stopped after {} s", limit.as_secs()));
+                    return Some(outcome.unwrap_or_else(|_| stopped()));
+                }
+                _ = beat.tick() => {
+                    let now = self.clock.now();
+                    let extended = match self.pool.acquire().await {
+                        Ok(mut conn) => {
+                            store::extend(&mut conn, task.lease, after(now, self.settings.lease)).await
+                        }
+                        Err(error) => Err(error),
+                    };
+                    // Without an answer we go on: what is recorded names the token.
+                    if matches!(extended, Ok(false)) {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     async fn settle(&self, handler: &dyn Handler, task: &Task, outcome: Outcome) -> Result<(), sqlx::Error> {
