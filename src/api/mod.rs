@@ -30,7 +30,7 @@ pub mod auth {
         Admin,
     }
     pub struct CreatedKey {
-        pub text: secrecy::SecretString,
+        pub key: secrecy::SecretString,
     }
     pub async fn create(
         _c: &mut sqlx::PgConnection,

@@ -64,7 +64,7 @@ struct Sandbox<'a> {
 fn greet(stage: &Stage, key: &auth::CreatedKey, sandbox: &Sandbox<'_>) {
     use secrecy::ExposeSecret as _;
     let service = &stage.service_url;
-    let key = key.text.expose_secret();
+    let key = key.key.expose_secret();
     output::line(format!(
         "\nHookswitch is ready.\n\n  service   {service}\n  API       {service}/openapi.json"
     ));

@@ -7,8 +7,8 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 pub use notices::Notices;
 
@@ -58,6 +58,18 @@ pub fn pool_with(options: PgConnectOptions, max_connections: u32) -> PgPool {
 
 pub fn options(url: &SecretString) -> Result<PgConnectOptions, ConnectError> {
     PgConnectOptions::from_str(url.expose_secret()).map_err(|_| ConnectError::Url)
+}
+
+/// Makes the database `name` anew and empty on the server of `options`; what it held is gone. Answers how to reach it.
+pub async fn recreate(options: &PgConnectOptions, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let mut conn = PgConnection::connect_with(options).await?;
+    for statement in ["drop database if exists", "create database"] {
+        // A name cannot be bound, so it is quoted.
+        let statement = format!("{statement} \"{}\"", name.replace('"', "\"\""));
+        conn.execute(AssertSqlSafe(statement)).await?;
+    }
+    conn.close().await?;
+    Ok(options.clone().database(name))
 }
 
 /// Brings the schema up to date. Safe to run from several processes at once: one migrates, the others wait.

@@ -269,7 +269,7 @@ mod tests {
         [
             ("+15017122661", &account),
             ("+15017122662", &account),
-            ("+15017122663", &other),
+            ("+15555550177", &other),
         ]
         .into_iter()
         .map(|(number, account)| (number.to_owned(), account.clone()))
@@ -315,7 +315,7 @@ mod tests {
     fn all_that_is_wrong_is_told_at_once() {
         let members = [
             handset("5555550101"),
-            handset("+441632960961"),
+            handset("+44555501"),
             handset("+18005550101"),
             handset("+16715550101"),
             handset("+1555555"),
@@ -323,7 +323,7 @@ mod tests {
             line("+15555550199", None),
             line("+15017122661", Some("maya")),
             line("+15017122661", Some("maya")),
-            line("+15017122663", Some("  ")),
+            line("+15555550177", Some("  ")),
             NewMember::default(),
         ];
         insta::assert_debug_snapshot!(told(&members), @r#"

@@ -10,7 +10,6 @@ mod story;
 
 use std::time::Instant;
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::net::TcpListener;
 
 use crate::api::auth::{self, Scope};
@@ -19,7 +18,7 @@ use crate::cli::output;
 use crate::cli::stage::Stage;
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat};
-use crate::{sandbox, telemetry};
+use crate::{db, sandbox, telemetry};
 
 use crm::Crm;
 use phones::Phones;
@@ -41,7 +40,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
     // A server of its own, so that it plays beside a running `dev`.
     let database = Database::embedded(config.database.data_dir.join("demo"), &config.database).await?;
-    let options = fresh_database(&database).await?;
+    let options = db::recreate(&database.options, DATABASE).await?;
     let listener = TcpListener::bind(config.http.listen).await?;
     let stage = Stage::start(config, options, listener, sandbox::Settings::default()).await?;
     let told = tell(&stage).await;
@@ -73,7 +72,7 @@ async fn tell(stage: &Stage) -> anyhow::Result<()> {
         stage.service_url,
         sandbox.base_url()
     ));
-    let crm = Crm::new(&stage.service_url, key.text)?;
+    let crm = Crm::new(&stage.service_url, key.key)?;
     let phones = Phones::new(&sandbox.base_url(), settings.account_sid, settings.auth_token)?;
     story::play(&crm, &phones).await
 }
@@ -85,14 +84,4 @@ fn apart(mut config: Config, args: &Args) -> Config {
     config.log.filter.clone_from(&args.log);
     config.log.format = LogFormat::Text;
     config
-}
-
-async fn fresh_database(database: &Database) -> anyhow::Result<sqlx::postgres::PgConnectOptions> {
-    let mut conn = sqlx::PgConnection::connect_with(&database.options).await?;
-    for statement in ["drop database if exists", "create database"] {
-        conn.execute(AssertSqlSafe(format!("{statement} {DATABASE}")))
-            .await?;
-    }
-    conn.close().await?;
-    Ok(database.options.clone().database(DATABASE))
 }

@@ -171,7 +171,7 @@ async fn a_conversation_with_participants_is_checked_before_it_is_made() {
         code(&[
             ann,
             bob,
-            r#"{"messaging_binding":{"projected_address":"+15017120000"}}"#
+            r#"{"messaging_binding":{"projected_address":"+15555550190"}}"#
         ])
         .await,
         50439
