@@ -187,12 +187,20 @@ impl Sandbox {
     }
 
     /// Stops listening, lets requests under way finish within a second, and drops what is not delivered.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.closing.cancel();
-        drop(self.serving.await);
+        drop((&mut self.serving).await);
         self.world.ended.cancel();
         self.world.tasks.close();
         self.world.tasks.wait().await;
+    }
+}
+
+impl Drop for Sandbox {
+    /// Ends everything at once; [`Sandbox::stop`] is the orderly way.
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.world.ended.cancel();
     }
 }
 

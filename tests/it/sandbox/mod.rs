@@ -1,6 +1,9 @@
 //! Flows of the emulator, over real HTTP: a [`Twin`] of an account to talk to, and a [`Receiver`] of its webhooks.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in what its functions share as well")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in what its functions share as well"
+)]
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
