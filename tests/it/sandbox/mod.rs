@@ -21,6 +21,7 @@ use hookswitch::sandbox::{Sandbox, Settings};
 use serde_json::Value;
 use sha1::Sha1;
 
+mod cli;
 mod faults;
 mod group;
 mod inbound;
