@@ -91,9 +91,8 @@ fn connection(
 impl Front {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response, HangUp> {
         let request = request.map(Body::new);
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let (under_way, _guard) = UnderWay::begin(&self.under_way);
         let answer = self.answer_with_faults(request).await;
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
         let mut answer = answer?;
         let headers = answer.headers_mut();
         headers.insert("twilio-concurrent-requests", HeaderValue::from(under_way));
@@ -134,6 +133,21 @@ impl Front {
             Ok(response) => response,
             Err(never) => match never {},
         }
+    }
+}
+
+/// Counts a request for as long as it lives, also one whose client went away.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> (usize, Self) {
+        (count.fetch_add(1, Ordering::Relaxed) + 1, Self(count))
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

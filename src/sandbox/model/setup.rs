@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 
 use crate::ids::{ConversationSid, ServiceSid};
 
-use super::conversation::{Founder, Inbound, Setup, State};
+use super::conversation::{Founder, Head, Inbound, Setup, State};
 use super::conversations::ConversationFields;
-use super::event::{Origin, Reason};
+use super::event::{self, Origin, Reason};
 use super::group::{self, GROUP_LIMIT, Member};
 use super::participants::NewParticipant;
 use super::refusal::{PAIR_BOUND, PAIRS_IN_USE, Refusal, TOO_MANY_AT_ONCE};
+use super::webhook::{Event, EventName};
 use super::{Account, Cause};
 
 /// A step of setting a conversation up.
@@ -21,14 +22,14 @@ pub(crate) enum SetupStep {
 }
 
 impl Account {
-    /// Creates a conversation and, one after the other and a little later, all of its participants.
-    pub(crate) fn create_with_participants(
-        &mut self,
+    /// The head of a conversation to be created with participants, and how it goes on from there.
+    fn draft_founding(
+        &self,
         service: &ServiceSid,
         fields: &ConversationFields,
         participants: &[NewParticipant],
         cause: Cause,
-    ) -> Result<ConversationSid, Refusal> {
+    ) -> Result<(Head, Setup), Refusal> {
         let mut head = self.draft_conversation(service, fields)?;
         let founders = self.draft_founders(service, participants)?;
         let setup = Setup {
@@ -38,6 +39,38 @@ impl Account {
             inbound: VecDeque::new(),
         };
         head.state = State::Initializing;
+        Ok((head, setup))
+    }
+
+    /// `onConversationAdd` for a REST request, if the request is one that would succeed.
+    pub(crate) fn ask_create_with_participants(
+        &self,
+        service: &ServiceSid,
+        fields: &ConversationFields,
+        participants: &[NewParticipant],
+        cause: Cause,
+    ) -> Result<Event, Refusal> {
+        let (head, _) = self.draft_founding(service, fields, participants, cause)?;
+        let name = EventName::ConversationAdd;
+        Ok(event::conversation_added(
+            &self.sid,
+            name,
+            &head,
+            &Origin::Rest,
+            None,
+            cause,
+        ))
+    }
+
+    /// Creates a conversation and, one after the other and a little later, all of its participants.
+    pub(crate) fn create_with_participants(
+        &mut self,
+        service: &ServiceSid,
+        fields: &ConversationFields,
+        participants: &[NewParticipant],
+        cause: Cause,
+    ) -> Result<ConversationSid, Refusal> {
+        let (head, setup) = self.draft_founding(service, fields, participants, cause)?;
         Ok(self.open_conversation(head, Some(setup), Vec::new(), &Origin::Rest, cause))
     }
 
