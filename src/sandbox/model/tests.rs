@@ -25,7 +25,9 @@ const PEOPLE: [&str; 3] = ["agent-7", "agent-8", "agent-9"];
 /// One thing that somebody does. Numbers choose among what there is.
 #[derive(Debug, Clone)]
 enum Step {
-    Create,
+    Create {
+        name: usize,
+    },
     CreateWith {
         natives: usize,
         line: usize,
@@ -87,7 +89,7 @@ fn step() -> impl Strategy<Value = Step> {
     let any = 0..8_usize;
     let person = prop::option::of(0..PEOPLE.len());
     prop_oneof![
-        Just(Step::Create),
+        (0..PEOPLE.len()).prop_map(|name| Step::Create { name }),
         (2..4_usize, 0..2_usize, person.clone()).prop_map(|(natives, line, person)| Step::CreateWith {
             natives,
             line,
@@ -188,8 +190,12 @@ fn take(account: &mut Account, step: &Step) {
         ..Shape::default()
     };
     match step {
-        Step::Create => {
-            drop(account.create_conversation(&service, &ConversationFields::default(), cause));
+        Step::Create { name } => {
+            let fields = ConversationFields {
+                unique_name: Some(PEOPLE[*name].to_owned()),
+                ..ConversationFields::default()
+            };
+            drop(account.create_conversation(&service, &fields, cause));
         }
         Step::CreateWith {
             natives,
@@ -315,18 +321,29 @@ fn take(account: &mut Account, step: &Step) {
     }
 }
 
-/// At most one open conversation holds a claim, and the register finds exactly that one.
-fn check_claims(account: &Account) {
+/// At most one open conversation holds a claim, and the register finds exactly what the conversations have.
+fn check_register(account: &Account) {
     let mut holders: HashMap<Claim, ConversationSid> = HashMap::new();
+    let (mut names, mut deadlines) = (0, 0);
     for conversation in account.register.iter() {
+        let head = &conversation.head;
         for claim in conversation.claims() {
-            assert!(account.register.claimant(&claim) == Some(&conversation.head.sid));
+            assert!(account.register.claimant(&claim) == Some(&head.sid));
             assert!(
-                holders.insert(claim, conversation.head.sid.clone()).is_none(),
+                holders.insert(claim, head.sid.clone()).is_none(),
                 "two hold the same numbers"
             );
         }
+        if let Some(name) = &head.unique_name {
+            names += 1;
+            assert_eq!(
+                account.register.unique_name_holder(&head.service, name),
+                Some(&head.sid)
+            );
+        }
+        deadlines += usize::from(head.deadline().is_some());
     }
+    assert_eq!(account.register.index_sizes(), [holders.len(), names, deadlines]);
 }
 
 fn check_conversation(conversation: &Conversation, now: jiff::Timestamp) {
@@ -371,7 +388,7 @@ proptest! {
         let mut account = account(replacement);
         for step in &steps {
             take(&mut account, step);
-            check_claims(&account);
+            check_register(&account);
             for conversation in account.register.iter() {
                 check_conversation(conversation, account.now());
             }
