@@ -5,8 +5,8 @@
 //! product but identifiers, the clock and how Twilio signs. The two meet on the wire, as the product and Twilio do.
 //! `docs/SANDBOX.md` says how to use it and what it takes its rules from.
 //!
-//! [`model`] holds the account and its rules, and is pure; [`world`] runs it; [`rest`] and [`admin`] are what can be
-//! asked; [`server`] is the connection, [`sender`] sends webhooks, [`faults`] spoils both.
+//! `model` holds the account and its rules, and is pure; `world` runs it; `rest` and `admin` are what can be
+//! asked; `server` is the connection, `sender` sends webhooks, `faults` spoils both.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -22,10 +22,12 @@ use super::faults::{Effect, RestPlan};
 use super::model::refusal::{
     BAD_GATEWAY, GATEWAY_TIMEOUT, INVALID_PARAMETER, Refusal, SERVER_ERROR, TOO_MANY_REQUESTS, UNAVAILABLE,
 };
-use super::rest::faults_of;
+use super::rest::{faults_of, limited};
 use super::world::World;
 
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// The largest body of all: media.
+const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// How long requests under way may take when the server stops.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -90,7 +92,10 @@ fn connection(
 
 impl Front {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response, HangUp> {
-        let request = request.map(Body::new);
+        let request = match whole(request).await {
+            Ok(request) => request,
+            Err(refusal) => return Ok(refusal.into_response()),
+        };
         let (under_way, _guard) = UnderWay::begin(&self.under_way);
         let answer = self.answer_with_faults(request).await;
         let mut answer = answer?;
@@ -134,6 +139,14 @@ impl Front {
             Err(never) => match never {},
         }
     }
+}
+
+/// Reads the body before anything is answered. An answer that comes first makes hyper close the connection, and the
+/// client's next request on it would fail.
+async fn whole(request: Request<Incoming>) -> Result<Request<Body>, Refusal> {
+    let (parts, body) = request.into_parts();
+    let bytes = limited(Body::new(body), BODY_BYTES_MAX).await?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 /// Counts a request for as long as it lives, also one whose client went away.
