@@ -39,7 +39,7 @@ pub mod auth {
         _k: &crate::clock::Clock,
     ) -> anyhow::Result<CreatedKey> {
         Ok(CreatedKey {
-            text: String::new().into(),
+            key: String::new().into(),
         })
     }
 }
