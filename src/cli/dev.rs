@@ -78,7 +78,7 @@ fn greet(stage: &Stage, key: &auth::CreatedKey, sandbox: &Sandbox<'_>) {
     output::line(format!("  API key   {key}\n\nTry it, in another terminal:\n"));
     output::line(format!(
         "  curl -s {service}/v1/group-texts -H 'Authorization: Bearer {key}' -H 'Idempotency-Key: first' \\\n    \
-         --json '{{\"friendly_name\": \"Home-buying journey\", \"requested_by\": \"curl\", \"members\": [{{\"address\": \"+15555550101\"}}, \
+         --json '{{\"friendly_name\": \"Home-buying journey\", \"members\": [{{\"address\": \"+15555550101\"}}, \
          {{\"address\": \"+15555550102\"}}, {{\"line\": \"+15017122661\", \"holder\": \"maya\"}}]}}'\n"
     ));
     if let Some(running) = &stage.sandbox {

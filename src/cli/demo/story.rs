@@ -34,7 +34,6 @@ impl Scene<'_> {
                 "/v1/group-texts",
                 &json!({
                     "friendly_name": "Home-buying journey",
-                    "requested_by": "crm",
                     "members": [
                         { "address": ALEX.number },
                         { "address": BLAIR.number },
@@ -43,7 +42,7 @@ impl Scene<'_> {
                 }),
             )
             .await?;
-        let id = group["id"]
+        let id = group["group_text_id"]
             .as_str()
             .context("the group text has no id")?
             .to_owned();
@@ -135,7 +134,7 @@ impl Scene<'_> {
             "reason": reason,
         });
         let transfer = self.crm.post("/v1/transfers", &request).await?;
-        let id = transfer["id"]
+        let id = transfer["transfer_id"]
             .as_str()
             .context("the transfer has no id")?
             .to_owned();
@@ -223,7 +222,9 @@ impl Scene<'_> {
         });
         let transfer = self.crm.post("/v1/transfers", &request).await?;
         self.crm
-            .wait_for("transfer.completed", |event| event["subject"] == transfer["id"])
+            .wait_for("transfer.completed", |event| {
+                event["subject"] == transfer["transfer_id"]
+            })
             .await?;
         say(&format!("the CRM assigns it to {}", NOOR.name));
         self.holder_writes(&sid, NOOR, "Welcome, Casey! Same number, same people.")
@@ -241,7 +242,7 @@ impl Scene<'_> {
             "written by"
         ));
         for message in &messages {
-            let holder = message["holders"][0]["holder"]
+            let holder = message["lines"][0]["holder"]
                 .as_str()
                 .context("a message without a holder")?;
             let author = message["author"].as_str().unwrap_or_default();
@@ -291,13 +292,13 @@ impl Scene<'_> {
 
     /// Writes as whoever holds the line, and waits until the handsets have it.
     async fn holder_writes(&self, sid: &str, person: Person, body: &str) -> anyhow::Result<()> {
-        let request = json!({ "body": body, "as": person.identity, "requested_by": person.identity });
+        let request = json!({ "body": body, "as": person.identity });
         let send = self
             .crm
             .post(&format!("/v1/conversations/{sid}/messages"), &request)
             .await?;
         self.crm
-            .wait_for("send.sent", |event| event["subject"] == send["id"])
+            .wait_for("send.sent", |event| event["subject"] == send["send_id"])
             .await?;
         quote(person.name, Some(LINE), body);
         Ok(())

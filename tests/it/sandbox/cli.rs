@@ -31,6 +31,7 @@ async fn the_command_says_where_it_listens_and_ends_on_a_signal() {
             .expect("the line names the address");
         assert!(!line.contains("token-of-the-environment"));
 
+        hookswitch::twilio::install_tls();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let numbers = http.get(format!("{url}/sandbox/v1/numbers"));
         let numbers = answer(numbers.basic_auth(ACCOUNT, Some("token-of-the-environment")))

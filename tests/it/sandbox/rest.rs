@@ -17,6 +17,7 @@ async fn only_the_account_and_its_key_may_call() {
     };
     let twin = Twin::start_with(settings).await;
     let url = format!("{}/v1/Services", twin.sandbox.base_url());
+    hookswitch::twilio::install_tls();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let call = async |user: &str, password: &str| {
         answer(http.get(&url).basic_auth(user, Some(password)))
