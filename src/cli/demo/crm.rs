@@ -95,7 +95,7 @@ impl Crm {
             .as_ref()
             .map(|cursor| format!("&after={cursor}"))
             .unwrap_or_default();
-        let page = self.get(&format!("/v1/events?limit=100&wait=5s{after}")).await?;
+        let page = self.get(&format!("/v1/events?limit=100&wait=5{after}")).await?;
         let mut feed = self.feed.borrow_mut();
         feed.next = page["next"].as_str().map(str::to_owned);
         feed.unread
