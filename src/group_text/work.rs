@@ -142,10 +142,14 @@ impl Create {
         let code = error.code();
         match &error {
             TwilioError::Rejected(rejection) if code == Some(50438) => {
-                let found = match &rejection.conversation_sid {
+                let mut found = match &rejection.conversation_sid {
                     Some(sid) => Some(read(account, sid, true).await?),
                     None => by_roster(account, &group).await?,
                 };
+                // Our own earlier try, whose answer was lost, is nothing that was there before.
+                if let Some(found) = &mut found {
+                    found.adopted = found.conversation.unique_name != Some(group.unique_name());
+                }
                 match found {
                     Some(found) => self.record(task, account, group, found).await,
                     // It was closed meanwhile, or Twilio is still adding its members.

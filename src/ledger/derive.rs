@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::ids::PhoneNumber;
 use crate::ledger::Fact;
 
 /// A stretch of time in which one line had one holder; `to` of the last one is open while the conversation lives.
@@ -56,13 +57,12 @@ fn sittings(facts: &[Fact]) -> Vec<Sitting> {
         .collect()
 }
 
-fn sittings_of_participant(mut facts: Vec<&Fact>) -> Vec<Sitting> {
-    facts.sort_by(|a, b| order_key(a).cmp(&order_key(b)));
-    let facts = without_imprecise_repeats(&facts);
+fn sittings_of_participant(facts: Vec<&Fact>) -> Vec<Sitting> {
+    let facts = in_order(facts);
     let mut sittings = Vec::new();
     let mut at = Timestamp::MIN;
     for (place, fact) in facts.iter().enumerate() {
-        // A time cut to the second stands after the exact ones of that second.
+        // A time cut to the second may stand after the exact ones of that second.
         at = at.max(fact.version.at);
         let to = facts.get(place + 1).map(|next| next.version.at.max(at));
         if let (Some(line), false) = (&fact.line, fact.removed) {
@@ -81,33 +81,52 @@ fn sittings_of_participant(mut facts: Vec<&Fact>) -> Vec<Sitting> {
     sittings
 }
 
-/// By second; within a second the exact ones first, by time; a removal last of its instant.
-fn order_key(fact: &Fact) -> (i64, bool, Timestamp, bool, Option<&str>, Option<&str>) {
+/// The facts about one participant in the order in which they became true, as far as that is known.
+///
+/// What a REST answer said to the second may stand anywhere in it. The last such answer of a second was read after all
+/// that was known then, so it stands at the end; an earlier one, which later answers overtook, stands at its time. One
+/// that a webhook of the same second says exactly, is that webhook.
+fn in_order(mut facts: Vec<&Fact>) -> Vec<&Fact> {
+    facts.sort_by(|a, b| time_key(a).cmp(&time_key(b)));
+    let mut last_answers: BTreeMap<i64, &Fact> = BTreeMap::new();
+    for fact in facts.iter().filter(|fact| !fact.version.exact) {
+        last_answers.insert(fact.version.at.as_second(), fact);
+    }
+    let is_last_answer = |fact: &Fact| {
+        last_answers
+            .get(&fact.version.at.as_second())
+            .is_some_and(|last| **last == *fact)
+    };
+    let mut ordered: Vec<&Fact> = facts
+        .iter()
+        .filter(|fact| fact.version.exact || !is_said_exactly(fact, &facts))
+        .copied()
+        .collect();
+    // Stable: all else stays in the order of time.
+    ordered.sort_by_key(|fact| (fact.version.at.as_second(), is_last_answer(fact)));
+    ordered
+}
+
+/// By time; a removal last of its instant, and what else is of one instant as the mirror's fold orders it.
+fn time_key(fact: &Fact) -> (Timestamp, bool, bool, Option<&str>, Option<&str>) {
     (
-        fact.version.at.as_second(),
-        !fact.version.exact,
         fact.version.at,
+        fact.version.exact,
         fact.removed,
-        fact.line.as_ref().map(super::super::ids::PhoneNumber::as_str),
         fact.identity.as_deref(),
+        fact.line.as_ref().map(PhoneNumber::as_str),
     )
 }
 
-/// Drops what a REST answer said to the second where a webhook says the same within that second.
-fn without_imprecise_repeats<'a>(facts: &[&'a Fact]) -> Vec<&'a Fact> {
-    let seat = |fact: &'a Fact| (&fact.line, &fact.identity, fact.removed);
-    facts
-        .iter()
-        .filter(|fact| {
-            fact.version.exact
-                || !facts.iter().any(|other| {
-                    other.version.exact
-                        && other.version.at.as_second() == fact.version.at.as_second()
-                        && seat(other) == seat(fact)
-                })
-        })
-        .copied()
-        .collect()
+/// Whether a webhook of the same second says what this answer says. One from before what the answer settled does not.
+fn is_said_exactly(answer: &Fact, facts: &[&Fact]) -> bool {
+    let seat = |fact: &Fact| (fact.line.clone(), fact.identity.clone(), fact.removed);
+    facts.iter().any(|other| {
+        other.version.exact
+            && other.version.at >= answer.version.at
+            && other.version.at.as_second() == answer.version.at.as_second()
+            && seat(other) == seat(answer)
+    })
 }
 
 fn spans(sittings: &[Sitting], ended_at: Option<Timestamp>) -> Vec<Span> {
@@ -286,6 +305,43 @@ mod tests {
         ];
         insta::assert_debug_snapshot!(told(&facts, None), @r#"
         [
+            "2026-01-02T10:00:05.6Z – … noor",
+        ]
+        "#);
+    }
+
+    #[test]
+    fn an_answer_that_settled_a_doubt_is_believed_although_an_earlier_webhook_said_the_same() {
+        // maya, then noor, then maya again within one second; the last webhook was lost, and a read told.
+        let mut read = fact(1, "2026-01-02T10:00:05.600001Z", Some("maya"), false);
+        read.version.exact = false;
+        let facts = [
+            fact(1, "2026-01-02T10:00:05.100Z", Some("maya"), false),
+            fact(1, "2026-01-02T10:00:05.600Z", Some("noor"), false),
+            read,
+        ];
+        insta::assert_debug_snapshot!(told(&facts, None), @r#"
+        [
+            "2026-01-02T10:00:05.1Z – 2026-01-02T10:00:05.6Z maya",
+            "2026-01-02T10:00:05.6Z – 2026-01-02T10:00:05.600001Z noor",
+            "2026-01-02T10:00:05.600001Z – … maya",
+        ]
+        "#);
+    }
+
+    #[test]
+    fn an_answer_that_a_later_answer_overtook_stands_at_its_time() {
+        // A read says maya, a webhook of the same second noor, and the read that was asked for because of it noor.
+        let mut settling = fact(1, "2026-01-02T10:00:05.000001Z", Some("noor"), false);
+        settling.version.exact = false;
+        let facts = [
+            fact(1, "2026-01-02T10:00:05Z", Some("maya"), false),
+            fact(1, "2026-01-02T10:00:05.600Z", Some("noor"), false),
+            settling,
+        ];
+        insta::assert_debug_snapshot!(told(&facts, None), @r#"
+        [
+            "2026-01-02T10:00:05Z – 2026-01-02T10:00:05.6Z maya",
             "2026-01-02T10:00:05.6Z – … noor",
         ]
         "#);

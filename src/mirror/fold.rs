@@ -105,6 +105,8 @@ pub struct Outcome {
     pub to_fetch: BTreeSet<ConversationSid>,
     /// Messages known only by their receipts.
     pub messages_to_fetch: BTreeSet<(ConversationSid, MessageSid)>,
+    /// Messages of which two statements of one instant differ.
+    pub messages_in_doubt: BTreeSet<(ConversationSid, MessageSid)>,
     /// Conversations whose state changed, for those who wait for it.
     pub state_changed: BTreeSet<ConversationSid>,
 }
@@ -142,6 +144,17 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// Two statements of one instant differ: a read has to settle it, and one that began before now cannot.
+    fn doubt(&mut self, stated: Version, now: Timestamp) {
+        self.unverified_since.get_or_insert(now);
+        self.dirty = true;
+        if stated.exact {
+            self.revision += 1;
+        }
+    }
+}
+
 macro_rules! revised {
     ($($name:ident),*) => {
         $(impl $name {
@@ -154,6 +167,25 @@ macro_rules! revised {
     };
 }
 revised!(Conversation, Participant, Message);
+
+/// Writes a verdict into the row of a participant or a message.
+macro_rules! apply_judged {
+    ($row:ident, $change:ident, $judged:ident) => {
+        let version_moves = $row.version != $judged.version;
+        let removal_moves = $row.removed_at != $judged.removed_at;
+        $row.version = $judged.version;
+        $row.removed_at = $judged.removed_at;
+        if let (true, Some(fields)) = ($judged.taken, &$change.fields) {
+            $row.fields.clone_from(fields);
+        }
+        // A read that began before a doubt arose cannot settle it, so that the doubt is a new revision too.
+        if $judged.taken || removal_moves || ($judged.doubt && $change.version.exact) {
+            $row.changed();
+        } else if version_moves {
+            $row.dirty = true;
+        }
+    };
+}
 
 /// Applies one change.
 pub fn apply(state: &mut State, outcome: &mut Outcome, context: Context<'_>, observed: &Observed) {
@@ -212,12 +244,10 @@ impl Fold<'_> {
             row.dirty = true;
         }
         let first_seen = row.version.is_none();
-        let verdict = match row.version {
-            None => Verdict::Newer,
-            Some(version) => settled(
-                stamp(change.version).against(stamp(version), row.fields == fields),
-                settles,
-            ),
+        let differs = row.fields != fields;
+        let (verdict, version) = match row.version {
+            None => (Verdict::Newer, change.version),
+            Some(stored) => stamp(change.version).weigh(stamp(stored), !differs, settles),
         };
         if refines_time(row.created_at, change.created_at) {
             row.created_at = change.created_at;
@@ -231,13 +261,15 @@ impl Fold<'_> {
         let taken = match verdict {
             Verdict::Newer => true,
             Verdict::Tie => {
-                self.outcome.to_fetch.insert(sid.clone());
-                row.unverified_since.get_or_insert(self.context.now);
-                row.dirty = true;
-                change.version.exact && row.version.is_some_and(|v| v.exact) && fields > row.fields
+                let both_exact = change.version.exact && row.version.is_some_and(|stored| stored.exact);
+                if row.removed_at.is_none() {
+                    row.doubt(change.version, self.context.now);
+                    self.outcome.to_fetch.insert(sid.clone());
+                }
+                both_exact && fields > row.fields
             }
             Verdict::Refines => {
-                row.version = Some(change.version);
+                row.version = Some(version);
                 row.dirty = true;
                 false
             }
@@ -245,11 +277,13 @@ impl Fold<'_> {
         };
         if taken {
             row.fields = fields;
-            row.version = Some(later_of(row.version, change.version));
+            row.version = Some(version);
             row.changed();
             if first_seen {
                 row.unverified_since = None;
             }
+        }
+        if taken && (first_seen || differs) {
             let kind = if first_seen {
                 Kind::ConversationAdded
             } else {
@@ -271,14 +305,7 @@ impl Fold<'_> {
 
     fn conversation_state(&mut self, change: &StateChange) {
         let sid = &change.conversation_sid;
-        if self
-            .state
-            .conversations
-            .get(sid)
-            .is_some_and(|row| row.version.is_none())
-        {
-            self.outcome.to_fetch.insert(sid.clone());
-        }
+        self.note_orphan(sid);
         self.state_statement(
             sid,
             &change.state,
@@ -300,50 +327,80 @@ impl Fold<'_> {
         let row = self.state.conversations.get_mut(sid).expect("ensured before");
         let was = row.state.clone();
         let same = was.as_deref() == Some(state);
-        let verdict = row.state_version.map_or(Verdict::Newer, |stored| {
-            settled(stamp(version).against(stamp(stored), same), settles)
-        });
-        if verdict == Verdict::Tie {
-            self.outcome.to_fetch.insert(sid.clone());
-        }
+        let (verdict, settled) = match row.state_version {
+            None => (Verdict::Newer, version),
+            Some(stored) => stamp(version).weigh(stamp(stored), same, settles),
+        };
         // Closed is final at Twilio, so it is taken however late we hear of it, and the earliest time of it counts.
-        let closes = state == "closed";
+        if was.as_deref() == Some("closed") || state == "closed" {
+            self.closing_statement(sid, state, version, reason);
+            return;
+        }
         let taken = match verdict {
-            _ if was.as_deref() == Some("closed") => false,
-            _ if closes => true,
             Verdict::Newer | Verdict::Refines => true,
-            Verdict::Tie => version.exact && state_rank(state) > was.as_deref().map_or(0, state_rank),
+            Verdict::Tie => {
+                let both_exact = version.exact && row.state_version.is_some_and(|stored| stored.exact);
+                if row.removed_at.is_none() {
+                    row.doubt(version, self.context.now);
+                    self.outcome.to_fetch.insert(sid.clone());
+                }
+                let rank = |state| (state_rank(state), state);
+                both_exact && Some(rank(state)) > was.as_deref().map(rank)
+            }
             Verdict::Same | Verdict::Older => false,
         };
-        if closes {
-            let closed_at = row
-                .closed_at
-                .map_or(version.at, |known| earlier_of(known, version.at));
-            if row.closed_at != Some(closed_at) {
-                row.closed_at = Some(closed_at);
-                row.dirty = true;
-                self.outcome.ended.insert(sid.clone());
-            }
-        }
         if !taken {
             return;
         }
         row.state = Some(state.to_owned());
-        row.state_version = Some(version);
+        row.state_version = Some(settled);
         if same {
             row.dirty = true;
             return;
         }
         row.changed();
+        self.state_changed(sid, was, state, version.at, reason);
+    }
+
+    /// A statement of which the conversation is closed before or after it: nothing reopens it.
+    fn closing_statement(
+        &mut self,
+        sid: &ConversationSid,
+        state: &str,
+        version: Version,
+        reason: Option<&str>,
+    ) {
+        if state != "closed" {
+            return;
+        }
+        let row = self.state.conversations.get_mut(sid).expect("ensured before");
+        let closed_at = row
+            .closed_at
+            .map_or(version.at, |known| earlier_of(known, version.at));
+        if row.closed_at != Some(closed_at) {
+            row.closed_at = Some(closed_at);
+            row.state_version = Some(version);
+            row.dirty = true;
+            self.outcome.ended.insert(sid.clone());
+        }
+        let was = row.state.replace(state.to_owned());
+        if was.as_deref() != Some(state) {
+            row.changed();
+            self.state_changed(sid, was, state, version.at, reason);
+        }
+    }
+
+    fn state_changed(
+        &mut self,
+        sid: &ConversationSid,
+        was: Option<String>,
+        state: &str,
+        at: Timestamp,
+        reason: Option<&str>,
+    ) {
         self.outcome.state_changed.insert(sid.clone());
         let data = json!({ "from": was, "to": state, "reason": reason });
-        self.tell(
-            Kind::ConversationStateChanged,
-            Some(sid),
-            sid.as_str(),
-            version.at,
-            data,
-        );
+        self.tell(Kind::ConversationStateChanged, Some(sid), sid.as_str(), at, data);
     }
 
     fn conversation_removed(&mut self, sid: &ConversationSid, version: Version) {
@@ -373,104 +430,89 @@ impl Fold<'_> {
         let (sid, conversation_sid) = (&change.participant_sid, &change.conversation_sid);
         let key = (conversation_sid.clone(), sid.clone());
         self.note_orphan(conversation_sid);
-        self.note_seat(
-            change,
-            self.state
-                .participants
-                .get(&key)
-                .map(|row| row.fields.clone())
-                .as_ref(),
-        );
         let settles = self.settles(sid.as_str(), |state| {
             state.participants.get(&key).map(|row| row.revision)
         });
         let Some(row) = self.state.participants.get_mut(&key) else {
-            let fields = change.fields.clone().unwrap_or_default();
-            self.state.participants.insert(
-                key,
-                Participant {
-                    account_sid: self.observed.account_sid.clone(),
-                    fields: fields.clone(),
-                    created_at: change.created_at,
-                    version: change.version,
-                    removed_at: change.removed.then_some(change.version.at),
-                    revision: 1,
-                    dirty: true,
-                },
-            );
-            let kind = if change.removed {
-                Kind::ParticipantRemoved
-            } else {
-                Kind::ParticipantAdded
-            };
-            self.tell(
-                kind,
-                Some(conversation_sid),
-                sid.as_str(),
-                change.version.at,
-                seat_data(&fields),
-            );
+            self.note_seat(change, change.version, None);
+            self.new_participant(key, change);
             return;
         };
-        let fields = change.fields.clone().unwrap_or_else(|| row.fields.clone());
-        let verdict = settled(
-            Stamp {
+        let (before, was_removed) = (row.fields.clone(), row.removed_at.is_some());
+        let judged = judge(
+            &Known {
+                fields: &row.fields,
+                version: row.version,
+                removed_at: row.removed_at,
+            },
+            &Stated {
+                fields: change.fields.as_ref(),
                 version: change.version,
                 removed: change.removed,
-            }
-            .against(
-                Stamp {
-                    version: row.version,
-                    removed: row.removed_at.is_some(),
-                },
-                row.fields == fields && change.removed == row.removed_at.is_some(),
-            ),
-            settles,
+                settles,
+            },
         );
         if refines_time(row.created_at, change.created_at) {
             row.created_at = change.created_at;
             row.dirty = true;
         }
-        let taken = match verdict {
-            Verdict::Newer => true,
-            Verdict::Tie => {
-                self.outcome.to_fetch.insert(conversation_sid.clone());
-                change.version.exact && row.version.exact && fields > row.fields
-            }
-            Verdict::Refines => {
-                row.version = change.version;
-                row.removed_at = change.removed.then_some(change.version.at);
-                row.dirty = true;
-                false
-            }
-            Verdict::Same | Verdict::Older => false,
+        apply_judged!(row, change, judged);
+        let (after, is_removed) = (row.fields.clone(), row.removed_at.is_some());
+        if judged.doubt {
+            self.outcome.to_fetch.insert(conversation_sid.clone());
+        }
+        // What a read says of a moment that it cannot place is not kept: the next read, which is asked for, can.
+        if judged.verdict != Verdict::Tie || change.version.exact {
+            self.note_seat(change, judged.fact_version, Some(&before));
+        }
+        let kind = match (was_removed, is_removed) {
+            (false, true) => Kind::ParticipantRemoved,
+            (false, false) if before != after => Kind::ParticipantUpdated,
+            (true, _) | (false, false) => return,
         };
-        if !taken {
-            return;
-        }
-        let differs = row.fields != fields || change.removed != row.removed_at.is_some();
-        row.fields = fields.clone();
-        row.version = later_of(Some(row.version), change.version);
-        row.removed_at = change.removed.then_some(change.version.at);
-        row.changed();
-        if differs {
-            let kind = if change.removed {
-                Kind::ParticipantRemoved
-            } else {
-                Kind::ParticipantUpdated
-            };
-            self.tell(
-                kind,
-                Some(conversation_sid),
-                sid.as_str(),
-                change.version.at,
-                seat_data(&fields),
-            );
-        }
+        self.tell(
+            kind,
+            Some(conversation_sid),
+            sid.as_str(),
+            change.version.at,
+            seat_data(&after),
+        );
+    }
+
+    fn new_participant(&mut self, key: (ConversationSid, ParticipantSid), change: &ParticipantChange) {
+        let fields = change.fields.clone().unwrap_or_default();
+        let data = seat_data(&fields);
+        let row = Participant {
+            account_sid: self.observed.account_sid.clone(),
+            fields,
+            created_at: change.created_at,
+            version: change.version,
+            removed_at: change.removed.then_some(change.version.at),
+            revision: 1,
+            dirty: true,
+        };
+        self.state.participants.insert(key, row);
+        let kind = if change.removed {
+            Kind::ParticipantRemoved
+        } else {
+            Kind::ParticipantAdded
+        };
+        self.tell(
+            kind,
+            Some(&change.conversation_sid),
+            change.participant_sid.as_str(),
+            change.version.at,
+            data,
+        );
     }
 
     /// Keeps what the statement says about a seat on a line, however late it comes: the ledger wants them all.
-    fn note_seat(&mut self, change: &ParticipantChange, stored: Option<&ParticipantFields>) {
+    fn note_seat(
+        &mut self,
+        change: &ParticipantChange,
+        version: Version,
+        stored: Option<&ParticipantFields>,
+    ) {
         let fields = change.fields.as_ref().or(stored);
         let never_on_a_line = fields.is_some_and(|fields| fields.address.is_some());
         if never_on_a_line {
@@ -480,7 +522,7 @@ impl Fold<'_> {
         self.outcome.facts.push(Fact {
             conversation_sid: change.conversation_sid.clone(),
             participant_sid: change.participant_sid.clone(),
-            version: change.version,
+            version,
             line: line.and_then(|line| PhoneNumber::try_from(line).ok()),
             identity: fields.and_then(|fields| fields.identity.clone()),
             removed: change.removed,
@@ -497,49 +539,22 @@ impl Fold<'_> {
             state.messages.get(&key).map(|row| row.revision)
         });
         let Some(row) = self.state.messages.get_mut(&key) else {
-            let fields = change.fields.clone().unwrap_or_default();
-            self.state.messages.insert(
-                key,
-                Message {
-                    account_sid: self.observed.account_sid.clone(),
-                    fields: fields.clone(),
-                    source: self.observed.source.clone(),
-                    created_at: change.created_at,
-                    version: change.version,
-                    removed_at: change.removed.then_some(change.version.at),
-                    revision: 1,
-                    dirty: true,
-                },
-            );
-            let kind = if change.removed {
-                Kind::MessageRemoved
-            } else {
-                Kind::MessageAdded
-            };
-            let at = change.created_at.unwrap_or(change.version.at);
-            self.tell(
-                kind,
-                Some(conversation_sid),
-                sid.as_str(),
-                at,
-                message_data(&fields),
-            );
+            self.new_message(key, change);
             return;
         };
-        let fields = change.fields.clone().unwrap_or_else(|| row.fields.clone());
-        let verdict = settled(
-            Stamp {
+        let (before, was_removed) = (row.fields.clone(), row.removed_at.is_some());
+        let judged = judge(
+            &Known {
+                fields: &row.fields,
+                version: row.version,
+                removed_at: row.removed_at,
+            },
+            &Stated {
+                fields: change.fields.as_ref(),
                 version: change.version,
                 removed: change.removed,
-            }
-            .against(
-                Stamp {
-                    version: row.version,
-                    removed: row.removed_at.is_some(),
-                },
-                row.fields == fields && change.removed == row.removed_at.is_some(),
-            ),
-            settles,
+                settles,
+            },
         );
         if row.source.is_none() && self.observed.source.is_some() {
             row.source.clone_from(&self.observed.source);
@@ -549,44 +564,51 @@ impl Fold<'_> {
             row.created_at = change.created_at;
             row.dirty = true;
         }
-        let taken = match verdict {
-            Verdict::Newer => true,
-            Verdict::Tie => {
-                self.outcome.to_fetch.insert(conversation_sid.clone());
-                self.outcome
-                    .messages_to_fetch
-                    .insert((conversation_sid.clone(), sid.clone()));
-                change.version.exact && row.version.exact && fields > row.fields
-            }
-            Verdict::Refines => {
-                row.version = change.version;
-                row.dirty = true;
-                false
-            }
-            Verdict::Same | Verdict::Older => false,
+        apply_judged!(row, change, judged);
+        let (after, is_removed) = (row.fields.clone(), row.removed_at.is_some());
+        if judged.doubt {
+            self.outcome.messages_in_doubt.insert(key);
+        }
+        let kind = match (was_removed, is_removed) {
+            (false, true) => Kind::MessageRemoved,
+            (false, false) if before != after => Kind::MessageUpdated,
+            (true, _) | (false, false) => return,
         };
-        if !taken {
-            return;
-        }
-        let differs = row.fields != fields || change.removed != row.removed_at.is_some();
-        row.fields = fields.clone();
-        row.version = later_of(Some(row.version), change.version);
-        row.removed_at = change.removed.then_some(change.version.at);
-        row.changed();
-        if differs {
-            let kind = if change.removed {
-                Kind::MessageRemoved
-            } else {
-                Kind::MessageUpdated
-            };
-            self.tell(
-                kind,
-                Some(conversation_sid),
-                sid.as_str(),
-                change.version.at,
-                message_data(&fields),
-            );
-        }
+        self.tell(
+            kind,
+            Some(conversation_sid),
+            sid.as_str(),
+            change.version.at,
+            message_data(&after),
+        );
+    }
+
+    fn new_message(&mut self, key: (ConversationSid, MessageSid), change: &MessageChange) {
+        let fields = change.fields.clone().unwrap_or_default();
+        let data = message_data(&fields);
+        let row = Message {
+            account_sid: self.observed.account_sid.clone(),
+            fields,
+            source: self.observed.source.clone(),
+            created_at: change.created_at,
+            version: change.version,
+            removed_at: change.removed.then_some(change.version.at),
+            revision: 1,
+            dirty: true,
+        };
+        self.state.messages.insert(key, row);
+        let (kind, at) = if change.removed {
+            (Kind::MessageRemoved, change.version.at)
+        } else {
+            (Kind::MessageAdded, change.created_at.unwrap_or(change.version.at))
+        };
+        self.tell(
+            kind,
+            Some(&change.conversation_sid),
+            change.message_sid.as_str(),
+            at,
+            data,
+        );
     }
 
     fn receipt(&mut self, change: &ReceiptChange) {
@@ -618,17 +640,15 @@ impl Fold<'_> {
                 self.state.receipts.insert(key, incoming);
                 true
             }
-            Some(row) if receipt_order(&incoming) > receipt_order(row) => {
-                let told = row.status != incoming.status;
-                let (participant_sid, channel) = (row.participant_sid.take(), row.channel_message_sid.take());
-                let created_at = row.created_at;
-                *row = incoming;
-                row.participant_sid = row.participant_sid.take().or(participant_sid);
-                row.channel_message_sid = row.channel_message_sid.take().or(channel);
-                row.created_at = row.created_at.or(created_at);
+            Some(row) => {
+                let told = receipt_order(&incoming) > receipt_order(row) && row.status != incoming.status;
+                let merged = merged_receipt(row, incoming);
+                if merged != *row {
+                    *row = merged;
+                    row.dirty = true;
+                }
                 told
             }
-            Some(_) => false,
         };
         if told {
             let data = json!({
@@ -688,7 +708,7 @@ impl Fold<'_> {
             .state
             .conversations
             .get(sid)
-            .is_some_and(|row| row.version.is_none())
+            .is_some_and(|row| row.version.is_none() && row.removed_at.is_none())
         {
             self.outcome.to_fetch.insert(sid.clone());
         }
@@ -743,21 +763,84 @@ fn stamp(version: Version) -> Stamp {
     }
 }
 
-fn settled(verdict: Verdict, settles: bool) -> Verdict {
-    match verdict {
-        Verdict::Tie if settles => Verdict::Newer,
-        other => other,
-    }
+/// What is stored of a resource that can be removed.
+struct Known<'a, F> {
+    fields: &'a F,
+    version: Version,
+    removed_at: Option<Timestamp>,
 }
 
-/// The version of a row that takes a statement: a tie settled by a read must not move its time back.
-fn later_of(stored: Option<Version>, taken: Version) -> Version {
-    match stored {
-        Some(stored) if stored.at > taken.at => Version {
-            at: stored.at,
-            exact: taken.exact,
+/// What a source says of it. A removal may come without the fields, where a read did not find it.
+struct Stated<'a, F> {
+    fields: Option<&'a F>,
+    version: Version,
+    removed: bool,
+    settles: bool,
+}
+
+/// What becomes of the row.
+struct Judged {
+    verdict: Verdict,
+    /// The stated fields replace the stored ones.
+    taken: bool,
+    version: Version,
+    removed_at: Option<Timestamp>,
+    /// Which is newer cannot be told, and a read has to.
+    doubt: bool,
+    /// Where the statement stands among all others.
+    fact_version: Version,
+}
+
+/// The fields follow the newest statement of them; the removal is apart from that, and final: a SID never comes back, so
+/// the earliest time of it counts, in whatever order both come.
+fn judge<F: Ord + Default>(known: &Known<'_, F>, stated: &Stated<'_, F>) -> Judged {
+    let removed_at = match (known.removed_at, stated.removed) {
+        (Some(at), true) => Some(earlier_of(at, stated.version.at)),
+        (None, true) => Some(stated.version.at),
+        (at, false) => at,
+    };
+    let judged = |verdict, version| Judged {
+        verdict,
+        taken: verdict == Verdict::Newer,
+        version: if matches!(verdict, Verdict::Newer | Verdict::Refines) {
+            version
+        } else {
+            known.version
         },
-        _ => taken,
+        removed_at,
+        doubt: false,
+        fact_version: version,
+    };
+    let Some(fields) = stated.fields else {
+        return judged(Verdict::Same, stated.version);
+    };
+    if *known.fields == F::default() {
+        // Known by its removal alone.
+        return judged(Verdict::Newer, stated.version);
+    }
+    let (verdict, version) = Stamp {
+        version: stated.version,
+        removed: stated.removed,
+    }
+    .weigh(
+        Stamp {
+            version: known.version,
+            removed: known.removed_at == Some(known.version.at),
+        },
+        known.fields == fields,
+        stated.settles,
+    );
+    match verdict {
+        Verdict::Newer => judged(verdict, version),
+        Verdict::Tie => Judged {
+            taken: stated.version.exact && known.version.exact && fields > known.fields,
+            doubt: removed_at.is_none(),
+            ..judged(verdict, stated.version)
+        },
+        Verdict::Refines | Verdict::Same | Verdict::Older => Judged {
+            fact_version: stated.version,
+            ..judged(verdict, version)
+        },
     }
 }
 
@@ -781,6 +864,22 @@ fn refines_time(stored: Option<Timestamp>, stated: Option<Timestamp>) -> bool {
         }
         (_, None) => false,
     }
+}
+
+/// The later of two statements about a receipt, with what only the other one told.
+fn merged_receipt(stored: &Receipt, stated: Receipt) -> Receipt {
+    let (mut later, other) = if receipt_order(&stated) > receipt_order(stored) {
+        (stated, stored.clone())
+    } else {
+        (stored.clone(), stated)
+    };
+    later.participant_sid = later.participant_sid.or(other.participant_sid);
+    later.channel_message_sid = later.channel_message_sid.or(other.channel_message_sid);
+    if refines_time(later.created_at, other.created_at) {
+        later.created_at = other.created_at;
+    }
+    later.dirty = stored.dirty;
+    later
 }
 
 fn state_rank(state: &str) -> u8 {

@@ -128,22 +128,16 @@ async fn ask_for_reads(
 ) -> Result<(), sqlx::Error> {
     let account_of = |sid: &ConversationSid| state.conversations.get(sid).map(|row| row.account_sid.clone());
     for sid in &outcome.to_fetch {
-        let still_wanted = state
-            .conversations
-            .get(sid)
-            .is_some_and(|row| row.unverified_since.is_some())
-            || state
-                .conversations
-                .get(sid)
-                .is_some_and(|row| row.version.is_some());
-        if let (Some(account_sid), true) = (account_of(sid), still_wanted) {
+        if let Some(account_sid) = account_of(sid) {
             put_read(conn, &account_sid, sid, None, now + READ_AFTER, now).await?;
         }
     }
-    for (sid, message_sid) in &outcome.messages_to_fetch {
-        let known = state.messages.contains_key(&(sid.clone(), message_sid.clone()));
-        let asked_for_by_a_tie = outcome.to_fetch.contains(sid);
-        if let (Some(account_sid), true) = (account_of(sid), !known || asked_for_by_a_tie) {
+    let unknown = outcome
+        .messages_to_fetch
+        .iter()
+        .filter(|key| !state.messages.contains_key(*key));
+    for (sid, message_sid) in unknown.chain(&outcome.messages_in_doubt) {
+        if let Some(account_sid) = account_of(sid) {
             put_read(conn, &account_sid, sid, Some(message_sid), now + READ_AFTER, now).await?;
         }
     }

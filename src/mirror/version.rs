@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// When a statement about a resource became true at Twilio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,15 @@ impl Version {
         Self { at, exact: false }
     }
 
+    /// The version of a row that a read settled: the read came after what was stored and differed from it, and its own
+    /// time, cut to the second, cannot say so. Sources count milliseconds, so a microsecond collides with nothing.
+    pub fn settled_by_read(stored: Self, read: Self) -> Self {
+        Self {
+            at: stored.at.max(read.at) + SignedDuration::from_micros(1),
+            exact: false,
+        }
+    }
+
     /// By time, as far as both times are known.
     pub fn cmp_known(self, other: Self) -> Ordering {
         if self.exact && other.exact {
@@ -58,6 +67,21 @@ impl Version {
 }
 
 impl Stamp {
+    /// Judges this statement against what is stored, and says which version the row has if it is taken.
+    ///
+    /// `same_content` says whether both state the same, `settles` that this was read after the row had become what it is.
+    pub fn weigh(self, stored: Self, same_content: bool, settles: bool) -> (Verdict, Version) {
+        match self.against(stored, same_content) {
+            Verdict::Tie if settles => (
+                Verdict::Newer,
+                Version::settled_by_read(stored.version, self.version),
+            ),
+            // An older statement of what became so again later must not move the row back in time.
+            Verdict::Refines if self.version.at < stored.version.at => (Verdict::Same, stored.version),
+            verdict => (verdict, self.version),
+        }
+    }
+
     /// Judges this statement against what is stored; `same_content` says whether both state the same.
     pub fn against(self, stored: Self, same_content: bool) -> Verdict {
         match self.version.cmp_known(stored.version) {
@@ -119,6 +143,34 @@ mod tests {
         let cut = stamp("2026-01-02T03:04:05Z", false, false);
         assert_eq!(exact.against(cut, true), Verdict::Refines);
         assert_eq!(cut.against(exact, true), Verdict::Same);
+    }
+
+    #[test]
+    fn a_read_that_settles_a_tie_stands_just_after_what_it_settles() {
+        let exact = stamp("2026-01-02T03:04:05.678Z", true, false);
+        let cut = stamp("2026-01-02T03:04:05Z", false, false);
+        let (verdict, version) = cut.weigh(exact, false, true);
+        assert_eq!(verdict, Verdict::Newer);
+        assert_eq!(
+            version,
+            stamp("2026-01-02T03:04:05.678001Z", false, false).version
+        );
+        assert_eq!(cut.weigh(exact, false, false).0, Verdict::Tie);
+    }
+
+    #[test]
+    fn an_older_statement_of_the_same_does_not_move_a_settled_row_back() {
+        let settled = stamp("2026-01-02T03:04:05.678001Z", false, false);
+        let older = stamp("2026-01-02T03:04:05.100Z", true, false);
+        let newer = stamp("2026-01-02T03:04:05.900Z", true, false);
+        assert_eq!(
+            older.weigh(settled, true, false),
+            (Verdict::Same, settled.version)
+        );
+        assert_eq!(
+            newer.weigh(settled, true, false),
+            (Verdict::Refines, newer.version)
+        );
     }
 
     #[test]

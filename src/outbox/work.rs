@@ -33,8 +33,8 @@ pub struct Send {
 /// minutes that a message may be on its way.
 const LOOK_BACK: usize = 200;
 
-/// How long after asking Twilio a message that is not listed counts as not sent. Beyond the deadline of our call, so that
-/// a call which is still on its way at Twilio has ended.
+/// How long after an attempt without an answer a message that is not listed counts as not sent: what was still on its way
+/// at Twilio when we gave up has ended by then.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(2);
 
 #[derive(Debug, Deserialize)]
@@ -162,10 +162,13 @@ impl Send {
         error: TwilioError,
     ) -> Result<Outcome, Failure> {
         match &error {
-            // Still `sending`: the next run looks first.
-            TwilioError::OutcomeUnknown { .. } | TwilioError::Malformed { .. } => Err(error.into()),
+            // The next run looks first, and what is still on its way at Twilio has time to arrive until then.
+            TwilioError::OutcomeUnknown { .. } | TwilioError::Malformed { .. } => {
+                self.note(task, message, State::Sending).await?;
+                Err(error.into())
+            }
             TwilioError::Throttled { .. } | TwilioError::Unavailable { .. } => {
-                self.not_sent(message).await?;
+                self.note(task, message, State::Queued).await?;
                 Err(error.into())
             }
             TwilioError::Rejected(rejection)
@@ -174,7 +177,7 @@ impl Send {
                     Class::Conflict | Class::Throttled | Class::Failed
                 ) =>
             {
-                self.not_sent(message).await?;
+                self.note(task, message, State::Queued).await?;
                 Err(error.into())
             }
             TwilioError::Rejected(_) | TwilioError::NotFound { .. } | TwilioError::Configuration { .. } => {
@@ -187,12 +190,18 @@ impl Send {
         }
     }
 
-    /// Twilio's word that it did nothing: the next run need not look.
-    async fn not_sent(&self, mut message: OutboundMessage) -> Result<(), sqlx::Error> {
-        message.state = State::Queued;
+    /// Writes down how an attempt ended that did not end the message: `queued` is Twilio's word that it did nothing, and
+    /// the next run need not look; `sending` is that nobody knows, as of now.
+    async fn note(&self, task: &Task, mut message: OutboundMessage, state: State) -> Result<(), sqlx::Error> {
+        message.state = state;
         message.updated_at = self.clock.now();
-        let mut conn = self.pool.acquire().await?;
-        store::update(&mut conn, &message).await
+        let mut transaction = self.pool.begin().await?;
+        // A worker that overslept must not take back what another one has recorded meanwhile.
+        if queue::is_held(&mut transaction, task.lease).await? {
+            store::update(&mut transaction, &message).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
     }
 
     async fn record(
