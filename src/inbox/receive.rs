@@ -83,6 +83,9 @@ async fn receive(State(inbox): State<Inbox>, request: Request) -> Response {
         }
         Err(refused) => {
             metrics::counter!("hookswitch_webhooks_refused_total", "reason" => refused.reason).increment(1);
+            if refused.problem == Problem::MethodNotAllowed {
+                return ([(header::ALLOW, "GET, POST")], refused.problem.into_response()).into_response();
+            }
             refused.problem.into_response()
         }
     }
