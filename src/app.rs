@@ -239,7 +239,8 @@ async fn migrate_until_done(options: &PgConnectOptions) {
             ConnectError::Unreachable(_) | ConnectError::Url => warn!("{error}"),
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
+        // A database that comes is noticed within a second.
+        pause = (pause * 2).min(Duration::from_millis(500));
     }
 }
 

@@ -2,25 +2,23 @@
 
 pub mod embedded;
 mod notices;
+mod pool;
 
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 
 pub use notices::Notices;
+pub use pool::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, lost, pool_with, within};
 
 /// The schema, forward only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// How long a caller waits for a connection. With [`STATEMENT_TIMEOUT`] it stays below the five seconds after which
-/// Twilio gives up on a webhook.
-pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long one statement may take on a connection of the service.
-pub const STATEMENT_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// How long a connection outside of the pool may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -37,23 +35,6 @@ pub enum ConnectError {
 /// Connects when first used, so that a process can start before its database.
 pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, ConnectError> {
     Ok(pool_with(options(url)?, max_connections))
-}
-
-pub fn pool_with(options: PgConnectOptions, max_connections: u32) -> PgPool {
-    let statement_ms = STATEMENT_TIMEOUT.as_millis().to_string();
-    let options = options.application_name("hookswitch").options([
-        ("statement_timeout", statement_ms.as_str()),
-        ("lock_timeout", "2000"),
-        ("idle_in_transaction_session_timeout", "10000"),
-        ("tcp_user_timeout", "4000"),
-        ("tcp_keepalives_idle", "10"),
-    ]);
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .idle_timeout(Duration::from_mins(5))
-        .connect_lazy_with(options)
 }
 
 pub fn options(url: &SecretString) -> Result<PgConnectOptions, ConnectError> {
@@ -75,10 +56,10 @@ pub async fn recreate(options: &PgConnectOptions, name: &str) -> Result<PgConnec
 /// Brings the schema up to date. Safe to run from several processes at once: one migrates, the others wait.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
     use sqlx::ConnectOptions as _;
-    let mut conn = options
-        .connect()
+    let mut conn = within(CONNECT_LIMIT, options.connect())
         .await
         .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+    // No deadline on this: a migration of a large table takes its time, and must not be repeated from the beginning.
     MIGRATOR.run_direct(None, &mut conn, false).await?;
     if crate::events::lift_above_restored_log(&mut conn)
         .await
@@ -87,4 +68,24 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
         tracing::warn!("the log was restored from a dump; new entries are numbered above it");
     }
     Ok(())
+}
+
+/// Whether the same work may succeed in a moment: the server is away, overloaded, read-only or shutting down.
+pub fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connection, transaction rollback, resources, operator intervention, object in use, read-only.
+            ["08", "40", "53", "57", "55"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || code == "25006"
+        }),
+        _ => false,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgPool;
@@ -12,7 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
 use crate::clock::Clock;
+use crate::db::{self, is_passing};
 use crate::queue::{Handler, Outcome, Task, backoff, store};
+
+/// How long one of our own steps on the database may take; more than a living database ever needs, which has limits of
+/// its own.
+const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// Between two attempts while the database is away.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -80,7 +87,9 @@ impl Worker {
                         error = &error as &dyn std::error::Error,
                         "cannot claim tasks, trying again"
                     );
-                    Vec::new()
+                    // Soon, and not by the slow tick: the database may be back at any moment.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
             };
             let more_may_wait =
@@ -123,15 +132,18 @@ impl Worker {
             return Ok(Vec::new());
         }
         let now = self.clock.now();
-        let mut conn = self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        store::claim(
-            &mut conn,
-            &self.kinds,
-            limit,
-            now,
-            after(now, self.settings.lease),
-        )
+        db::within(STEP_LIMIT, async {
+            let mut conn = self.pool.acquire().await?;
+            store::claim(
+                &mut conn,
+                &self.kinds,
+                limit,
+                now,
+                after(now, self.settings.lease),
+            )
+            .await
+        })
         .await
     }
 
@@ -139,13 +151,16 @@ impl Worker {
         if running >= self.settings.concurrency {
             return self.settings.poll;
         }
-        let next = match self.pool.acquire().await {
-            Ok(mut conn) => store::next_due(&mut conn, &self.kinds).await.ok().flatten(),
-            Err(_) => None,
+        let next = db::within(STEP_LIMIT, async {
+            let mut conn = self.pool.acquire().await?;
+            store::next_due(&mut conn, &self.kinds).await
+        })
+        .await;
+        let until = match next {
+            Ok(Some(at)) => Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO),
+            Ok(None) => self.settings.poll,
+            Err(_) => PAUSE,
         };
-        let until = next.map_or(self.settings.poll, |at| {
-            Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
-        });
         until.clamp(Duration::from_millis(5), self.settings.poll)
     }
 
@@ -155,11 +170,15 @@ impl Worker {
             let Some(handler) = self.handlers.get(task.kind.as_str()) else {
                 return;
             };
+            let claimed = Instant::now();
             let Some(outcome) = self.run_leased(handler.as_ref(), &task).await else {
                 warn!("the task went to another worker, stopped");
                 return;
             };
-            if let Err(error) = self.settle(handler.as_ref(), &task, outcome).await {
+            if let Err(error) = self
+                .settle_while_leased(handler.as_ref(), &task, &outcome, claimed)
+                .await
+            {
                 // The lease runs out and the task is run again.
                 warn!(
                     error = &error as &dyn std::error::Error,
@@ -186,12 +205,11 @@ impl Worker {
                 }
                 _ = beat.tick() => {
                     let now = self.clock.now();
-                    let extended = match self.pool.acquire().await {
-                        Ok(mut conn) => {
-                            store::extend(&mut conn, task.lease, after(now, self.settings.lease)).await
-                        }
-                        Err(error) => Err(error),
-                    };
+                    let extended = db::within(STEP_LIMIT, async {
+                        let mut conn = self.pool.acquire().await?;
+                        store::extend(&mut conn, task.lease, after(now, self.settings.lease)).await
+                    });
+                    let extended = extended.await;
                     // Without an answer we go on: what is recorded names the token.
                     if matches!(extended, Ok(false)) {
                         return None;
@@ -201,7 +219,27 @@ impl Worker {
         }
     }
 
-    async fn settle(&self, handler: &dyn Handler, task: &Task, outcome: Outcome) -> Result<(), sqlx::Error> {
+    /// Records the outcome, for as long as that can still be of use: a database that comes back after a moment should not
+    /// have the task wait for the end of its lease.
+    async fn settle_while_leased(
+        &self,
+        handler: &dyn Handler,
+        task: &Task,
+        outcome: &Outcome,
+        claimed: Instant,
+    ) -> Result<(), sqlx::Error> {
+        loop {
+            let settled = db::within(STEP_LIMIT, self.settle(handler, task, outcome)).await;
+            match settled {
+                Err(error) if is_passing(&error) && claimed.elapsed() < self.settings.lease => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn settle(&self, handler: &dyn Handler, task: &Task, outcome: &Outcome) -> Result<(), sqlx::Error> {
         let now = self.clock.now();
         let mut conn = self.pool.acquire().await?;
         match outcome {
@@ -210,7 +248,7 @@ impl Worker {
                 store::finish(&mut conn, task.lease).await?;
             }
             Outcome::Wait(pause) => {
-                store::give_back(&mut conn, task.lease, now + pause, false, None).await?;
+                store::give_back(&mut conn, task.lease, now + *pause, false, None).await?;
             }
             Outcome::Retry(cause) if task.attempts < task.attempts_max => {
                 let text = format!("{cause:#}");

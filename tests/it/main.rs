@@ -13,3 +13,4 @@ mod tidy;
 mod transfer;
 mod twilio_client;
 mod verify_signature;
+mod webhooks;

@@ -2,3 +2,5 @@
 
 pub(crate) mod app;
 pub(crate) mod database;
+pub(crate) mod sql;
+pub(crate) mod webhook;
