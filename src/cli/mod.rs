@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+pub mod key;
 pub mod sandbox;
 pub mod verify_signature;
 
@@ -15,6 +16,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make, list and revoke the keys of the API.
+    Key(key::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
@@ -24,6 +27,7 @@ pub enum Command {
 impl Command {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Key(args) => key::run(&args).await,
             Self::Sandbox(args) => sandbox::run(args).await,
             Self::VerifySignature(args) => verify_signature::run(&args),
         }
