@@ -38,7 +38,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         &mut *stage.pool.acquire().await?,
         "dev",
         &[Scope::Admin],
-        &Clock::system(),
+        Clock::system().now(),
     )
     .await?;
     greet(

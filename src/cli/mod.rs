@@ -11,6 +11,7 @@ pub mod check;
 mod database;
 pub mod demo;
 pub mod dev;
+pub mod key;
 pub mod migrate;
 mod output;
 pub mod replay;
@@ -42,6 +43,8 @@ pub enum Command {
     Serve(serve::Args),
     /// Bring the database's schema up to date.
     Migrate,
+    /// Make, list and revoke the keys of the API.
+    Key(key::Args),
     /// Check settings, database and the Twilio account's set-up, and say what to do.
     Check(check::Args),
     /// Project webhooks again that were set aside.
@@ -59,6 +62,7 @@ impl Cli {
             Command::Demo(args) => demo::run(Config::load(file)?, &args).await,
             Command::Dev(args) => dev::run(settings(file)?, &args).await,
             Command::Serve(args) => serve::run(settings(file)?, &args).await,
+            Command::Key(args) => key::run(settings(file)?, &args).await,
             Command::Migrate => migrate::run(settings(file)?).await,
             Command::Check(args) => check::run(settings(file)?, &args).await,
             Command::Replay(args) => replay::run(settings(file)?, &args).await,

@@ -179,7 +179,7 @@ impl Problem {
             Self::IdempotencyInProgress => Some("repeat the request in a moment".to_owned()),
             Self::TooLarge { limit_bytes } => Some(format!("at most {limit_bytes} bytes are taken")),
             Self::UnsupportedMediaType { expected } => Some(format!("send `Content-Type: {expected}`")),
-            Self::Unavailable => Some("nothing was done; repeat the request in a moment".to_owned()),
+            Self::Unavailable => Some("repeat the request in a moment, with the same Idempotency-Key where it had one".to_owned()),
             Self::Internal => Some("repeat the request with the same Idempotency-Key, or ask with the request id".to_owned()),
             Self::SignatureRefused | Self::MethodNotAllowed | Self::RequestTimeout | Self::TooManyRequests => None,
         }

@@ -59,7 +59,7 @@ async fn tell(stage: &Stage) -> anyhow::Result<()> {
         &mut *stage.pool.acquire().await?,
         "demo",
         &[Scope::Admin],
-        &Clock::system(),
+        Clock::system().now(),
     )
     .await?;
     let sandbox = stage
