@@ -1,6 +1,7 @@
 //! The story, scene by scene. Each scene does what its people would do, waits for what they would see, and tells it.
 
 use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::demo::cast::{ALEX, BLAIR, CASEY, Client, JONAS, LINE, MAYA, NOOR, Person, name_of, spaced};
@@ -236,10 +237,8 @@ impl Scene<'_> {
         let messages = self.crm.get(&format!("/v1/conversations/{sid}/messages")).await?;
         let messages = messages["items"].as_array().cloned().unwrap_or_default();
         output::line(format!(
-            "    {:12} {:18} {:20} text",
-            "time (UTC)",
-            format!("{} held by", &spaced(LINE)[9..]),
-            "written by"
+            "    {:13} {:18} {:18} text",
+            "time (UTC)", "number held by", "written by"
         ));
         for message in &messages {
             let holder = message["lines"][0]["holder"]
@@ -248,9 +247,9 @@ impl Scene<'_> {
             let author = message["author"].as_str().unwrap_or_default();
             let at = message["created_at"].as_str().unwrap_or_default();
             let body = message["body"].as_str().unwrap_or_default();
-            let at = at.get(11..23).unwrap_or(at);
             output::line(format!(
-                "    {at:12} {:18} {:20} {body}",
+                "    {:13} {:18} {:18} {body}",
+                time_of_day(at)?,
                 name_of(holder),
                 name_of(author)
             ));
@@ -339,6 +338,12 @@ fn quote(name: &str, through: Option<&str>, body: &str) {
         .map(|number| format!(", through {}", spaced(number)))
         .unwrap_or_default();
     output::line(format!("    {name}{through}: {body}"));
+}
+
+/// `14:03:07.120`
+fn time_of_day(at: &str) -> anyhow::Result<String> {
+    let at: Timestamp = at.parse().context("the API gave a time that is none")?;
+    Ok(at.strftime("%H:%M:%S.%3f").to_string())
 }
 
 /// What a handset shows for a number: the client's own address book does not know our people.
