@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,10 @@ const QUEUE_MAX: usize = 8192;
 
 /// How long a batch is tried. Those who wait behind it are to be answered within five seconds, too.
 const WRITE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long one attempt waits for a connection: a database that is back should not wait for an attempt that began
+/// before.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -131,7 +135,8 @@ async fn insert_in_time(pool: &PgPool, batch: &[Request]) -> Result<HashSet<Uuid
 /// The same webhook may stand in a batch twice; PostgreSQL takes the first.
 async fn insert(pool: &PgPool, batch: &[Request]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let webhooks: Vec<&NewWebhook> = batch.iter().map(|request| &request.webhook).collect();
-    let mut transaction = pool.begin().await?;
+    let mut conn = db::within(ACQUIRE_LIMIT, pool.acquire()).await?;
+    let mut transaction = conn.begin().await?;
     let new = store::insert(&mut transaction, &webhooks).await?;
     transaction.commit().await?;
     Ok(new.into_iter().collect())

@@ -6,6 +6,7 @@
 )]
 
 mod embedded;
+mod outage;
 mod sandbox;
 mod server;
 mod support;
