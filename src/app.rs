@@ -185,6 +185,7 @@ impl App {
         };
         let server = server::serve(listener, router, limits, shutdown.clone())?;
         info!(address = %server.address(), "listening");
+        tokio::task::spawn_blocking(group_text::validate::warm_up);
         tokio::spawn({
             let (asked, waiting) = (shutdown.clone(), self.api.shutdown.clone());
             async move {

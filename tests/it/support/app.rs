@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hookswitch::app::{App, Roles};
+use hookswitch::app::App;
 use hookswitch::clock::Clock;
 use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
@@ -23,7 +23,6 @@ use uuid::Uuid;
 use super::database::{TestDatabase, database};
 
 pub(crate) const LINE: &str = "+15017122661";
-pub(crate) const OTHER_LINE: &str = "+15017122662";
 pub(crate) const BUYER: &str = "+15555550101";
 pub(crate) const PARTNER: &str = "+15555550102";
 pub(crate) const TOKEN: &str = "sandbox-auth-token";
@@ -269,11 +268,6 @@ pub(crate) fn http() -> reqwest::Client {
 
 pub(crate) fn sid_of(group: &GroupText) -> ConversationSid {
     group.conversation_sid.as_deref().unwrap().parse().unwrap()
-}
-
-/// Settings with which a process of its own runs beside the test.
-pub(crate) fn roles() -> Roles {
-    Roles::default()
 }
 
 fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> Config {
