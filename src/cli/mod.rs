@@ -47,7 +47,7 @@ pub enum Command {
     Key(key::Args),
     /// Check settings, database and the Twilio account's set-up, and say what to do.
     Check(check::Args),
-    /// Project webhooks again that were set aside.
+    /// Give webhooks that were set aside, or tasks that were buried, another chance.
     Replay(replay::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
