@@ -59,16 +59,15 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The configured database, or the private one, which may not be running.
 async fn connect(settings: &Database) -> anyhow::Result<(PgConnection, Option<Embedded>)> {
-    let (url, server) = match &settings.url {
-        Some(url) => (url.clone(), None),
-        None => {
-            let options = embedded::Options {
-                bin_dir: settings.bin_dir.clone(),
-                ..embedded::Options::new(&settings.data_dir)
-            };
-            let server = embedded::start(options).await?;
-            (server.url(), Some(server))
-        }
+    let (url, server) = if let Some(url) = &settings.url {
+        (url.clone(), None)
+    } else {
+        let options = embedded::Options {
+            bin_dir: settings.bin_dir.clone(),
+            ..embedded::Options::new(&settings.data_dir)
+        };
+        let server = embedded::start(options).await?;
+        (server.url(), Some(server))
     };
     let options = db::options(&url)?;
     db::migrate(&options).await?;

@@ -134,6 +134,30 @@ async fn a_call_that_is_at_work_for_too_long_is_told_so_and_nothing_is_done_twic
     assert_eq!(all["items"].as_array().map(Vec::len), Some(1));
 }
 
+#[tokio::test]
+async fn a_call_that_is_cut_short_did_nothing_and_its_repeat_does_it() {
+    let office = office().await;
+    let group = office.group(1, Some("maya")).await;
+    let mut transaction = office.pool.begin().await.unwrap();
+    hookswitch::mirror::read::lock_conversation(&mut transaction, &group)
+        .await
+        .unwrap();
+    let cold = json!({
+        "conversation_sid": group, "kind": "cold", "to": "noor", "requested_by": "maya",
+    });
+    // Dropped in the middle of its transaction, as by a client that hangs up or a process that ends.
+    tokio::select! {
+        answer = office.post_as("k", "/v1/transfers", &cold) => panic!("answered {answer:?}"),
+        () = wait_for_a_waiting_call(&office) => {}
+    }
+    transaction.rollback().await.unwrap();
+    let repeat = office.post_as("k", "/v1/transfers", &cold).await;
+    repeat.expect(202);
+    assert_eq!(repeat.header("idempotency-replayed"), None);
+    let all = office.get("/v1/transfers").await.expect(200);
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(1));
+}
+
 async fn wait_for_a_waiting_call(office: &Office) {
     loop {
         let waiting = sqlx::query_scalar!(

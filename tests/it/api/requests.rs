@@ -1,5 +1,7 @@
 //! Requests that are wrong: each is refused with a problem that says where, and never with a 5xx.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
@@ -7,10 +9,10 @@ use axum::routing::get;
 use hookswitch::web::fallback::not_found;
 use hookswitch::web::request::{attend, bound};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use super::{Answer, Office, office};
 
+const JSON: Option<&str> = Some("application/json");
 const PROBE: &str = "/v1/conversations/CH00000000000000000000000000000001/messages";
 
 impl Office {
@@ -35,7 +37,6 @@ impl Office {
 async fn a_body_that_is_no_json_of_the_right_kind_is_refused() {
     let office = office().await;
     office.group(1, Some("maya")).await;
-    const JSON: Option<&str> = Some("application/json");
     let good = r#"{"body": "hello"}"#;
     let deep = format!(
         r#"{{"body": "x", "attributes": {}1{}}}"#,
@@ -376,7 +377,7 @@ async fn a_handler_that_takes_too_long_is_a_503() {
     let slow = Router::new().route(
         "/slow",
         get(async || {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             "late"
         }),
     );
