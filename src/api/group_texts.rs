@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::group_text::{
     self, GroupText, Member, NewGroupText, NewMember, Origin, StartGroupTextError, State as Stage,
 };
 use crate::web::extract::{Path, Query};
-use crate::web::field::{Errors, Field, Object, Text};
+use crate::web::field::{Errors, Field};
 use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
 use crate::web::problem::{FieldError, Problem};
 
@@ -37,11 +37,11 @@ pub(super) struct StartGroupText {
     /// What the conversation is called at Twilio.
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 256)]
-    friendly_name: Field<Text<0, 256>>,
+    friendly_name: Field<String>,
     /// Anything of yours, at most 16 KiB; it becomes the conversation's `attributes` at Twilio.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    attributes: Field<Object<16_384>>,
+    attributes: Field<Value>,
     #[serde(default)]
     #[schema(value_type = Vec<MemberWanted>, required = true, min_items = 3, max_items = 10)]
     members: Field<Vec<MemberWanted>>,
@@ -63,15 +63,15 @@ pub(super) struct MemberWanted {
 }
 
 impl StartGroupText {
-    /// Only the shape; what a group text may be, the operation checks whole.
+    /// Only the types; what a group text may be, the operation checks whole, so that all is told at once.
     fn read(self, requested_by: String) -> Result<NewGroupText, Problem> {
         let mut errors = Errors::of_body();
         let friendly_name = errors.optional("friendly_name", self.friendly_name);
         let attributes = errors.optional("attributes", self.attributes);
         let members = errors.required("members", self.members);
         let new = members.map(|members| NewGroupText {
-            friendly_name: friendly_name.map(Text::into_string),
-            attributes: attributes.map(Object::into_value),
+            friendly_name,
+            attributes,
             members: members.into_iter().map(NewMember::from).collect(),
             requested_by,
         });

@@ -120,27 +120,30 @@ mod tests {
         }
     }
 
-    fn then(ledger: &LedgerThen, second: &str) -> Option<(Option<String>, bool)> {
+    /// The one line that there was then: its holder, and whether that is contested.
+    fn then(ledger: &LedgerThen, second: &str) -> Option<(String, bool)> {
         let mut lines = ledger.at(at(second));
         assert!(lines.len() <= 1);
-        lines.pop().map(|line| (line.holder, line.contested))
+        lines
+            .pop()
+            .map(|line| (line.holder.unwrap_or_default(), line.contested))
     }
 
-    fn certainly(holder: &str) -> Option<(Option<String>, bool)> {
-        Some((Some(holder.to_owned()), false))
+    fn certainly(holder: &str) -> (String, bool) {
+        (holder.to_owned(), false)
     }
 
-    fn perhaps(holder: &str) -> Option<(Option<String>, bool)> {
-        Some((Some(holder.to_owned()), true))
+    fn perhaps(holder: &str) -> (String, bool) {
+        (holder.to_owned(), true)
     }
 
     #[test]
     fn a_tenure_has_its_first_instant_and_not_its_last() {
         let ledger = ledger(&[]);
         assert_eq!(then(&ledger, "10.4"), None);
-        assert_eq!(then(&ledger, "10.5"), certainly("maya"));
-        assert_eq!(then(&ledger, "20.499999"), certainly("maya"));
-        assert_eq!(then(&ledger, "20.5"), certainly("noor"));
+        assert_eq!(then(&ledger, "10.5"), Some(certainly("maya")));
+        assert_eq!(then(&ledger, "20.499999"), Some(certainly("maya")));
+        assert_eq!(then(&ledger, "20.5"), Some(certainly("noor")));
     }
 
     #[test]
@@ -151,12 +154,12 @@ mod tests {
     #[test]
     fn a_time_to_the_second_is_contested_where_the_line_changed_hands_within_it() {
         let ledger = ledger(&[]);
-        assert_eq!(then(&ledger, "20"), perhaps("maya"));
-        assert_eq!(then(&ledger, "19"), certainly("maya"));
-        assert_eq!(then(&ledger, "21"), certainly("noor"));
+        assert_eq!(then(&ledger, "20"), Some(perhaps("maya")));
+        assert_eq!(then(&ledger, "19"), Some(certainly("maya")));
+        assert_eq!(then(&ledger, "21"), Some(certainly("noor")));
         assert_eq!(
             then(&ledger, "10"),
-            certainly("maya"),
+            Some(certainly("maya")),
             "nobody else had it before"
         );
     }
@@ -164,15 +167,15 @@ mod tests {
     #[test]
     fn what_was_written_during_a_swap_is_contested() {
         let ended = ledger(&[("19.9", Some("20.6"))]);
-        assert_eq!(then(&ended, "19.8"), certainly("maya"));
-        assert_eq!(then(&ended, "19.9"), perhaps("maya"));
-        assert_eq!(then(&ended, "20.6"), perhaps("noor"));
-        assert_eq!(then(&ended, "20.7"), certainly("noor"));
+        assert_eq!(then(&ended, "19.8"), Some(certainly("maya")));
+        assert_eq!(then(&ended, "19.9"), Some(perhaps("maya")));
+        assert_eq!(then(&ended, "20.6"), Some(perhaps("noor")));
+        assert_eq!(then(&ended, "20.7"), Some(certainly("noor")));
         let lasting = ledger(&[("25.1", None)]);
-        assert_eq!(then(&lasting, "29.1"), perhaps("noor"));
+        assert_eq!(then(&lasting, "29.1"), Some(perhaps("noor")));
         assert_eq!(
             then(&lasting, "25"),
-            perhaps("noor"),
+            Some(perhaps("noor")),
             "the second in which it began"
         );
     }

@@ -124,15 +124,15 @@ pub(super) async fn list(
 mod tests {
     use super::*;
 
-    fn row(address: bool, proxy: bool, identity: bool, projected: bool) -> ParticipantRow {
-        let number = |is: bool| is.then(|| "+15555550101".to_owned());
+    fn row(has: &[&str]) -> ParticipantRow {
+        let text = |name: &str, value: &str| has.contains(&name).then(|| value.to_owned());
         ParticipantRow {
             conversation_sid: String::new(),
             participant_sid: String::new(),
-            identity: identity.then(|| "maya".to_owned()),
-            address: number(address),
-            proxy_address: number(proxy),
-            projected_address: number(projected),
+            identity: text("identity", "maya"),
+            address: text("address", "+15555550101"),
+            proxy_address: text("proxy_address", "+15017122661"),
+            projected_address: text("projected_address", "+15017122661"),
             attributes: None,
             role_sid: None,
             last_read_message_index: None,
@@ -144,11 +144,15 @@ mod tests {
 
     #[test]
     fn a_shape_is_told_by_what_a_participant_has() {
-        assert_eq!(Shape::of(&row(true, false, false, false)), Shape::Native);
-        assert_eq!(Shape::of(&row(true, true, false, false)), Shape::Proxied);
-        assert_eq!(Shape::of(&row(false, false, true, true)), Shape::Projected);
-        assert_eq!(Shape::of(&row(false, false, false, true)), Shape::Gateway);
-        assert_eq!(Shape::of(&row(false, false, true, false)), Shape::Chat);
-        assert_eq!(Shape::of(&row(false, false, false, false)), Shape::Unknown);
+        for (has, shape) in [
+            (&["address"][..], Shape::Native),
+            (&["address", "proxy_address"], Shape::Proxied),
+            (&["identity", "projected_address"], Shape::Projected),
+            (&["projected_address"], Shape::Gateway),
+            (&["identity"], Shape::Chat),
+            (&[], Shape::Unknown),
+        ] {
+            assert_eq!(Shape::of(&row(has)), shape);
+        }
     }
 }

@@ -38,7 +38,15 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, ConnectE
 }
 
 pub fn options(url: &SecretString) -> Result<PgConnectOptions, ConnectError> {
-    PgConnectOptions::from_str(url.expose_secret()).map_err(|_| ConnectError::Url)
+    let text = url.expose_secret();
+    // sqlx takes any scheme, and would look for the host of a MySQL for ever.
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+    {
+        return Err(ConnectError::Url);
+    }
+    PgConnectOptions::from_str(text).map_err(|_| ConnectError::Url)
 }
 
 /// Makes the database `name` anew and empty on the server of `options`; what it held is gone. Answers how to reach it.

@@ -145,13 +145,18 @@ impl Difference {
 }
 
 fn is_same(tenure: &Tenure, span: &Span) -> bool {
-    tenure.holder == span.holder && tenure.from == span.from && tenure.to == span.to
+    has_holder_of(tenure, span) && tenure.from == span.from && tenure.to == span.to
 }
 
 /// The same beginning, known better, or with another end.
 fn is_refined_by(tenure: &Tenure, span: &Span) -> bool {
-    tenure.holder == span.holder
+    has_holder_of(tenure, span)
         && (tenure.from.duration_since(span.from)).abs() <= SignedDuration::from_secs(1)
+}
+
+/// A line that is gone has no holder, like one that nobody staffs; they are not the same.
+fn has_holder_of(tenure: &Tenure, span: &Span) -> bool {
+    tenure.holder == span.holder && (tenure.cause == Cause::Removed) == span.vacant
 }
 
 fn cause_of(span: &Span, first: bool, lease: Option<&(Uuid, String)>) -> (Cause, Option<Uuid>) {

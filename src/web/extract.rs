@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use axum::body::{Body, Bytes};
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -155,7 +155,7 @@ fn without_slash(problem: Problem) -> Problem {
     }
 }
 
-/// The parameters of a path, by position.
+/// The parameter of a path.
 #[derive(Debug)]
 pub struct Path<T>(pub T);
 
@@ -165,27 +165,37 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(wrong_path(&rejection)),
+            Err(rejection) => Err(wrong_path(&rejection, parts.extensions.get())),
         }
     }
 }
 
-fn wrong_path(rejection: &PathRejection) -> Problem {
+fn wrong_path(rejection: &PathRejection, matched: Option<&MatchedPath>) -> Problem {
     let PathRejection::FailedToDeserializePathParams(failed) = rejection else {
         return Problem::Internal;
     };
+    let template = matched.map_or("", MatchedPath::as_str);
     let (field, message) = match failed.kind() {
-        ErrorKind::Message(message) => ("path", without_values(message)),
+        ErrorKind::Message(message) => (first_parameter(template), without_values(message)),
         ErrorKind::DeserializeError { key, message, .. } => (key.as_str(), without_values(message)),
         ErrorKind::InvalidUtf8InPathParam { key } => (key.as_str(), "expected UTF-8".to_owned()),
         ErrorKind::ParseErrorAtKey {
             key, expected_type, ..
         } => (key.as_str(), format!("expected a {expected_type}")),
-        _ => ("path", "expected something else".to_owned()),
+        _ => (first_parameter(template), "expected something else".to_owned()),
     };
     Problem::Invalid {
         errors: vec![FieldError::new(field, "malformed", message)],
     }
+}
+
+/// Where only one parameter is read, axum does not name it.
+fn first_parameter(template: &str) -> &str {
+    let name = template
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(name, _)| name);
+    name.unwrap_or("path")
 }
 
 #[cfg(test)]

@@ -329,7 +329,26 @@ mod tests {
     #[test]
     fn everything_wrong_is_told_at_once_with_its_place_and_without_its_value() {
         let wrong = json!({ "line": "secret", "lines": ["+15555550101", 7], "text": "\u{0}" });
-        insta::assert_debug_snapshot!(errors_of(wrong), @r#""#);
+        insta::assert_debug_snapshot!(errors_of(wrong), @r#"
+    [
+        (
+            "/sid",
+            "expected a value",
+        ),
+        (
+            "/line",
+            "expected a phone number in E.164 form, like +15555550101",
+        ),
+        (
+            "/lines/1",
+            "expected a string",
+        ),
+        (
+            "/text",
+            "expected no NUL characters",
+        ),
+    ]
+    "#);
     }
 
     #[test]

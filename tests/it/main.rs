@@ -5,6 +5,7 @@
     reason = "in what tests share, as in tests, a panic is how a failure is told"
 )]
 
+mod api;
 mod embedded;
 mod outage;
 mod sandbox;
