@@ -5,11 +5,18 @@
     reason = "in what tests share, as in tests, a panic is how a failure is told"
 )]
 
+mod convergence;
+mod crash;
 mod embedded;
+mod group_text;
+mod mirror;
+mod outbox;
+mod queue;
 mod sandbox;
 mod server;
 mod support;
 mod tidy;
 mod transfer;
+mod transfers_under_faults;
 mod twilio_client;
 mod verify_signature;

@@ -1,4 +1,8 @@
 //! What the flow tests share.
 
 pub(crate) mod app;
+pub(crate) mod compare;
+pub(crate) mod cut;
 pub(crate) mod database;
+pub(crate) mod history;
+pub(crate) mod tables;
