@@ -64,8 +64,8 @@ impl GroupTexts {
     ) -> Result<GroupText, StartGroupTextError> {
         let now = self.clock.now();
         let valid = self.validate(&new).map_err(StartGroupTextError::Invalid)?;
-        let account = valid.account_sid.as_str();
-        if let Some(group_text_id) = store::in_the_making(conn, account, &valid.roster).await? {
+        let (account, roster) = (valid.account_sid.clone(), valid.roster.clone());
+        if let Some(group_text_id) = store::in_the_making(conn, account.as_str(), &roster).await? {
             return Err(StartGroupTextError::InTheMaking { group_text_id });
         }
         let group = GroupText {
@@ -86,7 +86,13 @@ impl GroupTexts {
             created_at: now,
             updated_at: now,
         };
-        store::insert(conn, &group).await?;
+        if !store::insert(conn, &group).await? {
+            // Somebody else asked for the same at this moment, and was first.
+            return match store::in_the_making(conn, account.as_str(), &roster).await? {
+                Some(group_text_id) => Err(StartGroupTextError::InTheMaking { group_text_id }),
+                None => Err(StartGroupTextError::Database(sqlx::Error::RowNotFound)),
+            };
+        }
         put_create(conn, &group, now).await?;
         tell(
             conn,

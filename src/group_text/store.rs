@@ -58,7 +58,7 @@ fn word<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_value(serde_json::Value::from(text)).expect("the column's check allows only these words")
 }
 
-/// Inserts a group text, unless the conversation has one already.
+/// Inserts a group text, unless the conversation has one already, or one of the same numbers is being made.
 pub(super) async fn insert(conn: &mut PgConnection, group: &GroupText) -> Result<bool, sqlx::Error> {
     let asked_for = group.origin == Origin::Requested;
     let members = serde_json::to_value(&group.members).unwrap_or_default();
@@ -67,7 +67,7 @@ pub(super) async fn insert(conn: &mut PgConnection, group: &GroupText) -> Result
         insert into group_text (group_text_id, account_sid, origin, conversation_sid, state, friendly_name, attributes,
             roster, members, requested_by, created_at, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
-        on conflict (conversation_sid) where conversation_sid is not null do nothing",
+        on conflict do nothing",
         group.group_text_id,
         group.account_sid,
         group.origin.as_str(),

@@ -62,9 +62,21 @@ impl Mirror {
     }
 
     fn revisions(&self) -> Revisions {
-        let conversations = self.state.conversations.iter().map(|(sid, row)| (sid.to_string(), row.revision));
-        let participants = self.state.participants.iter().map(|((_, sid), row)| (sid.to_string(), row.revision));
-        let messages = self.state.messages.iter().map(|((_, sid), row)| (sid.to_string(), row.revision));
+        let conversations = self
+            .state
+            .conversations
+            .iter()
+            .map(|(sid, row)| (sid.to_string(), row.revision));
+        let participants = self
+            .state
+            .participants
+            .iter()
+            .map(|((_, sid), row)| (sid.to_string(), row.revision));
+        let messages = self
+            .state
+            .messages
+            .iter()
+            .map(|((_, sid), row)| (sid.to_string(), row.revision));
         conversations.chain(participants).chain(messages).collect()
     }
 
@@ -75,7 +87,12 @@ impl Mirror {
     }
 
     fn ledger(&self, sid: &ConversationSid) -> BTreeMap<String, Vec<hookswitch::ledger::derive::Span>> {
-        let facts: Vec<Fact> = self.facts.iter().filter(|fact| fact.conversation_sid == *sid).cloned().collect();
+        let facts: Vec<Fact> = self
+            .facts
+            .iter()
+            .filter(|fact| fact.conversation_sid == *sid)
+            .cloned()
+            .collect();
         derive(&facts, self.state.conversations[sid].ended_at())
     }
 
@@ -95,27 +112,44 @@ impl Mirror {
         for ((_, sid), row) in &self.state.participants {
             lines.push(format!(
                 "{sid} {} created {:?} removed {:?} {:?}",
-                participant_text(&row.fields), row.created_at, row.removed_at, row.version
+                participant_text(&row.fields),
+                row.created_at,
+                row.removed_at,
+                row.version
             ));
         }
         for ((_, sid), row) in &self.state.messages {
             lines.push(format!(
                 "{sid} {} {:?} created {:?} removed {:?} {:?}",
-                message_text(&row.fields), row.source, row.created_at, row.removed_at, row.version
+                message_text(&row.fields),
+                row.source,
+                row.created_at,
+                row.removed_at,
+                row.version
             ));
         }
         for ((_, sid), row) in &self.state.receipts {
             lines.push(format!(
                 "{sid} {} {:?} {:?} {} {:?} {:?} {:?}",
-                row.message_sid, row.participant_sid, row.channel_message_sid, row.status, row.error_code,
-                row.created_at, row.version
+                row.message_sid,
+                row.participant_sid,
+                row.channel_message_sid,
+                row.status,
+                row.error_code,
+                row.created_at,
+                row.version
             ));
         }
         for ((_, sid), row) in &self.state.users {
             let fields = &row.fields;
             lines.push(format!(
                 "{sid} {:?} {:?} {:?} {:?} {:?} {:?}",
-                fields.identity, fields.friendly_name, fields.is_online, fields.is_notifiable, row.created_at, row.version
+                fields.identity,
+                fields.friendly_name,
+                fields.is_online,
+                fields.is_notifiable,
+                row.created_at,
+                row.version
             ));
         }
         lines
@@ -125,8 +159,14 @@ impl Mirror {
 fn participant_text(fields: &hookswitch::mirror::change::ParticipantFields) -> String {
     format!(
         "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-        fields.identity, fields.address, fields.proxy_address, fields.projected_address, fields.binding_type,
-        fields.role_sid, fields.attributes, fields.last_read_message_index
+        fields.identity,
+        fields.address,
+        fields.proxy_address,
+        fields.projected_address,
+        fields.binding_type,
+        fields.role_sid,
+        fields.attributes,
+        fields.last_read_message_index
     )
 }
 
@@ -155,13 +195,12 @@ struct Delivery {
 }
 
 fn deliveries(size: usize) -> impl Strategy<Value = Vec<Delivery>> {
-    let one = (any::<u32>(), prop::option::weighted(0.3, any::<u32>()), prop::bool::weighted(0.3)).prop_map(
-        |(rank, doubled, lost)| Delivery {
-            rank,
-            doubled,
-            lost,
-        },
-    );
+    let one = (
+        any::<u32>(),
+        prop::option::weighted(0.3, any::<u32>()),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(rank, doubled, lost)| Delivery { rank, doubled, lost });
     prop::collection::vec(one, size)
 }
 
@@ -214,17 +253,23 @@ struct Read {
 }
 
 fn reads() -> impl Strategy<Value = Vec<Read>> {
-    let one = (0..OPS_MAX, 0usize..4, 0usize..12, 0usize..3).prop_map(|(begins, takes, sees_more, which)| Read {
-        begins,
-        takes,
-        sees_more,
-        which,
-    });
+    let one =
+        (0..OPS_MAX, 0usize..4, 0usize..12, 0usize..3).prop_map(|(begins, takes, sees_more, which)| Read {
+            begins,
+            takes,
+            sees_more,
+            which,
+        });
     prop::collection::vec(one, 0..8)
 }
 
 /// Delivers what is not lost, out of order, with reads between; then each conversation is read once more.
-fn heals(ops: &[Op], conversations: u8, deliveries: &[Delivery], reads: &[Read]) -> Result<(), TestCaseError> {
+fn heals(
+    ops: &[Op],
+    conversations: u8,
+    deliveries: &[Delivery],
+    reads: &[Read],
+) -> Result<(), TestCaseError> {
     let told = play(ops, conversations);
     let order: Vec<usize> = shuffled(&told, deliveries)
         .into_iter()
@@ -263,7 +308,10 @@ fn is_as(mirror: &Mirror, truth: &Twilio) -> Result<(), TestCaseError> {
         let mut fresh = Mirror::default();
         fresh.read(conversation, &Revisions::new());
         let sid: ConversationSid = conversation.sid.parse().unwrap();
-        let (row, true_row) = (&mirror.state.conversations[&sid], &fresh.state.conversations[&sid]);
+        let (row, true_row) = (
+            &mirror.state.conversations[&sid],
+            &fresh.state.conversations[&sid],
+        );
         prop_assert_eq!(row.state.as_deref(), Some(conversation.state));
         prop_assert!(row.fields == true_row.fields, "{} differs", sid);
         for (key, true_row) in &fresh.state.participants {
@@ -359,7 +407,11 @@ async fn rows_after(app: &TestApp, told: &[Told], order: &[usize], batches: &[us
         }
         app.app.projector.run_until_idle().await.unwrap();
     }
-    let set_aside = tables::rows(app, "select webhook_id::text from webhook where state = 'set_aside'").await;
+    let set_aside = tables::rows(
+        app,
+        "select webhook_id::text from webhook where state = 'set_aside'",
+    )
+    .await;
     assert_eq!(set_aside, Vec::<String>::new());
     tables::mirror_and_ledger(app).await
 }

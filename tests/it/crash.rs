@@ -57,7 +57,12 @@ async fn begun(app: &TestApp, sid: &ConversationSid, kind: Kind) -> Transfer {
     let to = other_than(&holder(app, sid).await);
     let transfer = app.start_transfer(sid, kind, to).await;
     if kind.is_offered() {
-        app.app.api.transfers.accept(transfer.transfer_id, to).await.unwrap();
+        app.app
+            .api
+            .transfers
+            .accept(transfer.transfer_id, to)
+            .await
+            .unwrap();
     }
     transfer
 }
@@ -66,27 +71,53 @@ async fn begun(app: &TestApp, sid: &ConversationSid, kind: Kind) -> Transfer {
 async fn assert_transferred(app: &TestApp, transfer: &Transfer, point: &str) {
     let id = transfer.transfer_id;
     let ended = app.transfer(id).await;
-    assert_eq!(ended.state, State::Completed, "{point}: {:?}", ended.outcome_detail);
+    assert_eq!(
+        ended.state,
+        State::Completed,
+        "{point}: {:?}",
+        ended.outcome_detail
+    );
     let (from, to) = (ended.from_holder.unwrap(), ended.to_holder.to_string());
     let sid = &ended.conversation_sid;
     assert_eq!(app.holders_at_twilio(sid), [Some(to.clone())], "{point}");
     let holders = app.holders(sid).await;
     assert_eq!(holders[holders.len() - 2..], [Some(from), Some(to)], "{point}");
     let tells = |kind: &str| format!("event where type = '{kind}' and subject = '{id}'");
-    assert_eq!(tables::count(app, &tells("transfer.completed")).await, 1, "{point}");
-    assert_eq!(tables::count(app, "event where type in ('transfer.failed', 'transfer.needs_attention')").await, 0);
+    assert_eq!(
+        tables::count(app, &tells("transfer.completed")).await,
+        1,
+        "{point}"
+    );
+    assert_eq!(
+        tables::count(
+            app,
+            "event where type in ('transfer.failed', 'transfer.needs_attention')"
+        )
+        .await,
+        0
+    );
     assert_eq!(
         tables::count(app, "event where type = 'line.holder_changed'").await,
         tables::count(app, "tenure where superseded_at is null").await,
         "{point}: one entry of the log for every tenure"
     );
-    assert_eq!(tables::count(app, "line_lease where transfer_id is not null").await, 0, "{point}");
+    assert_eq!(
+        tables::count(app, "line_lease where transfer_id is not null").await,
+        0,
+        "{point}"
+    );
     tables::assert_queue_is_empty(app).await;
     assert_mirror_equals_sandbox(app).await;
 }
 
 /// Lets a process die at every `step`-th of its stops within a transfer, until one comes to the end alive.
-async fn transfer_survives_deaths(app: &TestApp, sid: &ConversationSid, kind: Kind, first: usize, step: usize) {
+async fn transfer_survives_deaths(
+    app: &TestApp,
+    sid: &ConversationSid,
+    kind: Kind,
+    first: usize,
+    step: usize,
+) {
     let mut points = 0;
     for polls in (first..POLLS_MAX).step_by(step) {
         tables::execute(app, "delete from transfer_method").await;
@@ -150,19 +181,28 @@ async fn a_group_text_is_made_once_whenever_the_process_dies() {
         recover(&app).await;
         let group = app.group_text(group.group_text_id).await;
         assert_eq!(group.state, group_text::State::Active, "death at {polls}");
-        assert!(!group.adopted, "death at {polls}: it is our own, and not found there");
+        assert!(
+            !group.adopted,
+            "death at {polls}: it is our own, and not found there"
+        );
         let of_the_buyer = app
             .sandbox
             .conversations()
             .into_iter()
             .filter(|one| {
-                one.participants
-                    .iter()
-                    .any(|member| member.address.as_ref().is_some_and(|number| number.as_str() == buyer))
+                one.participants.iter().any(|member| {
+                    member
+                        .address
+                        .as_ref()
+                        .is_some_and(|number| number.as_str() == buyer)
+                })
             })
             .count();
         assert_eq!(of_the_buyer, 1, "death at {polls}");
-        let told = format!("event where type = 'group_text.active' and subject = '{}'", group.group_text_id);
+        let told = format!(
+            "event where type = 'group_text.active' and subject = '{}'",
+            group.group_text_id
+        );
         assert_eq!(tables::count(&app, &told).await, 1, "death at {polls}");
         tables::assert_queue_is_empty(&app).await;
         points += 1;
@@ -196,7 +236,12 @@ async fn assert_sent_once(app: &TestApp, message: &OutboundMessage, point: &str)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(stored.state, outbox::State::Sent, "{point}: {:?}", stored.outcome_detail);
+    assert_eq!(
+        stored.state,
+        outbox::State::Sent,
+        "{point}: {:?}",
+        stored.outcome_detail
+    );
     let sid: ConversationSid = message.conversation_sid.parse().unwrap();
     let with_the_text: Vec<String> = app
         .at_twilio(&sid)
@@ -207,10 +252,17 @@ async fn assert_sent_once(app: &TestApp, message: &OutboundMessage, point: &str)
         .collect();
     assert_eq!(with_the_text, [stored.message_sid.unwrap()], "{point}");
     for handset in [BUYER, PARTNER] {
-        let copies = app.received(handset).iter().filter(|(from, body)| from == LINE && *body == message.body).count();
+        let copies = app
+            .received(handset)
+            .iter()
+            .filter(|(from, body)| from == LINE && *body == message.body)
+            .count();
         assert_eq!(copies, 1, "{point}: on {handset}");
     }
-    let told = format!("event where type = 'send.sent' and subject = '{}'", message.outbound_message_id);
+    let told = format!(
+        "event where type = 'send.sent' and subject = '{}'",
+        message.outbound_message_id
+    );
     assert_eq!(tables::count(app, &told).await, 1, "{point}");
     tables::assert_queue_is_empty(app).await;
 }
@@ -244,7 +296,8 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
     app.text(BUYER, &[LINE, PARTNER], "Hello").await;
     app.text(PARTNER, &[LINE, BUYER], "Hello from me, too").await;
     begun(&app, &sid, Kind::Cold).await;
-    app.text(BUYER, &[LINE, PARTNER, "+15555550103"], "And us three").await;
+    app.text(BUYER, &[LINE, PARTNER, "+15555550103"], "And us three")
+        .await;
     app.settle().await;
     assert!(tables::count(&app, "webhook").await > 25);
 
@@ -261,7 +314,9 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
     for polls in (1..POLLS_MAX).step_by(5) {
         tables::unproject(&app).await;
         let process = app.restarted();
-        let alive = cut(projector(process.pool.clone()).run_until_idle(), polls).await.is_some();
+        let alive = cut(projector(process.pool.clone()).run_until_idle(), polls)
+            .await
+            .is_some();
         process.pool.close().await;
         projector(app.pool().clone()).run_until_idle().await.unwrap();
         assert_eq!(tables::mirror_and_ledger(&app).await, rows, "death at {polls}");
@@ -313,7 +368,11 @@ async fn let_it_pass(app: &TestApp) {
 
 /// The fault has struck: a test in which nothing failed proves nothing.
 fn assert_struck(app: &TestApp, point: &str) {
-    assert_eq!(app.sandbox.faults().rest[0].times, Some(0), "{point}: the call was made");
+    assert_eq!(
+        app.sandbox.faults().rest[0].times,
+        Some(0),
+        "{point}: the call was made"
+    );
 }
 
 #[tokio::test]
@@ -321,11 +380,31 @@ async fn a_transfer_survives_every_failure_of_every_call() {
     let app = app().await;
     let sid = sid_of(&app.group(Some("maya")).await);
     let calls = [
-        (IdentityReplacement::Update, "GET", "/v1/Services/*/Conversations/*/Participants"),
-        (IdentityReplacement::Update, "POST", "/v1/Services/*/Conversations/*/Participants/*"),
-        (IdentityReplacement::Update, "GET", "/v1/Services/*/Conversations/*"),
-        (IdentityReplacement::Refuse, "POST", "/v1/Services/*/Conversations/*/Participants"),
-        (IdentityReplacement::Refuse, "DELETE", "/v1/Services/*/Conversations/*/Participants/*"),
+        (
+            IdentityReplacement::Update,
+            "GET",
+            "/v1/Services/*/Conversations/*/Participants",
+        ),
+        (
+            IdentityReplacement::Update,
+            "POST",
+            "/v1/Services/*/Conversations/*/Participants/*",
+        ),
+        (
+            IdentityReplacement::Update,
+            "GET",
+            "/v1/Services/*/Conversations/*",
+        ),
+        (
+            IdentityReplacement::Refuse,
+            "POST",
+            "/v1/Services/*/Conversations/*/Participants",
+        ),
+        (
+            IdentityReplacement::Refuse,
+            "DELETE",
+            "/v1/Services/*/Conversations/*/Participants/*",
+        ),
     ];
     for (replacement, method, path) in calls {
         app.sandbox.set_identity_replacement(replacement);
@@ -363,11 +442,21 @@ async fn a_group_text_is_made_once_whatever_its_call_comes_to() {
         let before = app.sandbox.conversations().len();
         app.sandbox.set_faults(one_fault(fault)).unwrap();
         let buyer = format!("+1555555{number}");
-        let group = app.app.api.group_texts.start(app.new_group(&[&buyer, PARTNER], None)).await.unwrap();
+        let group = app
+            .app
+            .api
+            .group_texts
+            .start(app.new_group(&[&buyer, PARTNER], None))
+            .await
+            .unwrap();
         let_it_pass(&app).await;
         assert_struck(&app, failure);
         let group = app.group_text(group.group_text_id).await;
-        assert_eq!((group.state, group.adopted), (group_text::State::Active, false), "{failure}");
+        assert_eq!(
+            (group.state, group.adopted),
+            (group_text::State::Active, false),
+            "{failure}"
+        );
         assert_eq!(app.sandbox.conversations().len(), before + 1, "{failure}");
         tables::assert_queue_is_empty(&app).await;
     }

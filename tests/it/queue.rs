@@ -67,7 +67,9 @@ impl Queue {
     }
 
     async fn counts(&self) -> Counts {
-        queue::counts(&mut *self.pool.acquire().await.unwrap()).await.unwrap()
+        queue::counts(&mut *self.pool.acquire().await.unwrap())
+            .await
+            .unwrap()
     }
 
     /// A column of the only task there is, as text.
@@ -161,7 +163,9 @@ async fn two_workers_at_once_never_run_two_tasks_of_one_key() {
     let queue = Queue::start().await;
     for number in 0..TASKS {
         for key in 0..KEYS {
-            queue.put(&queue.task(&format!("key {key}"), &format!("{key}/{number:02}"))).await;
+            queue
+                .put(&queue.task(&format!("key {key}"), &format!("{key}/{number:02}")))
+                .await;
         }
     }
     let active: Arc<Mutex<BTreeSet<String>>> = Arc::default();
@@ -289,7 +293,11 @@ async fn a_task_that_fails_is_tried_again_later_and_put_aside_at_its_limit() {
     assert_eq!(taken(&runs), ["a1"], "tried again only later");
     queue.clock.advance(SignedDuration::from_millis(200));
     worker.run_until_idle().await.unwrap();
-    assert_eq!(taken(&runs), Vec::<String>::new(), "a quarter of a second at least");
+    assert_eq!(
+        taken(&runs),
+        Vec::<String>::new(),
+        "a quarter of a second at least"
+    );
     queue.clock.advance(SignedDuration::from_millis(400));
     worker.run_until_idle().await.unwrap();
     assert_eq!(taken(&runs), ["a1"]);
@@ -335,7 +343,9 @@ async fn of_tasks_with_one_unique_key_one_waits_at_most() {
             if name_of(&task) == "third" {
                 return Outcome::Done;
             }
-            queue::put(&mut *pool.acquire().await.unwrap(), &third, clock.now()).await.unwrap();
+            queue::put(&mut *pool.acquire().await.unwrap(), &third, clock.now())
+                .await
+                .unwrap();
             Outcome::Wait(SignedDuration::from_hours(1))
         }
     });
@@ -345,7 +355,11 @@ async fn of_tasks_with_one_unique_key_one_waits_at_most() {
     assert_eq!(taken(&runs), Vec::<String>::new());
     queue.clock.advance(SignedDuration::from_secs(5));
     worker.run_until_idle().await.unwrap();
-    assert_eq!(taken(&runs), ["second", "third"], "the later payload, at the earlier time");
+    assert_eq!(
+        taken(&runs),
+        ["second", "third"],
+        "the later payload, at the earlier time"
+    );
     assert_eq!(queue.counts().await, Counts::default());
 }
 
@@ -383,7 +397,10 @@ async fn a_notice_wakes_a_worker_at_once() {
     let listening = tokio::spawn(notices.clone().listen(queue.pool.clone(), cancel.clone()));
     let task = queue.task("a", "a1");
     let took = time_to_run(&queue, Arc::clone(&notices.tasks), Duration::from_mins(1), task).await;
-    assert!(took < Duration::from_secs(5), "took {took:?}, and the tick is a minute");
+    assert!(
+        took < Duration::from_secs(5),
+        "took {took:?}, and the tick is a minute"
+    );
     cancel.cancel();
     listening.await.unwrap();
 }

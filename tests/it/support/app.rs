@@ -148,7 +148,12 @@ impl TestApp {
     }
 
     pub(crate) async fn ask_for_group(&self, holder: Option<&str>) -> GroupText {
-        self.app.api.group_texts.start(self.new_group(&[BUYER, PARTNER], holder)).await.unwrap()
+        self.app
+            .api
+            .group_texts
+            .start(self.new_group(&[BUYER, PARTNER], holder))
+            .await
+            .unwrap()
     }
 
     /// A group of these handsets and our line, about to be asked for.
@@ -165,7 +170,11 @@ impl TestApp {
         NewGroupText {
             friendly_name: Some("Home-buying journey".to_owned()),
             attributes: None,
-            members: handsets.iter().map(|number| handset(number)).chain([line]).collect(),
+            members: handsets
+                .iter()
+                .map(|number| handset(number))
+                .chain([line])
+                .collect(),
             requested_by: "crm".to_owned(),
         }
     }
@@ -252,7 +261,11 @@ impl TestApp {
 
     /// What the emulated account holds of one conversation.
     pub(crate) fn at_twilio(&self, sid: &ConversationSid) -> snapshot::Conversation {
-        let found = self.sandbox.conversations().into_iter().find(|one| one.sid == *sid);
+        let found = self
+            .sandbox
+            .conversations()
+            .into_iter()
+            .find(|one| one.sid == *sid);
         found.expect("Twilio has the conversation")
     }
 

@@ -41,7 +41,7 @@ pub(crate) async fn assert_mirror_equals_sandbox(app: &TestApp) {
 const CONVERSATIONS: &str = "select concat_ws('|', conversation_sid, service_sid, messaging_service_sid,
     coalesce(friendly_name, '-'), coalesce(unique_name, '-'), attributes, state) from conversation where removed_at is null";
 const PARTICIPANTS: &str = "select concat_ws('|', conversation_sid, participant_sid, coalesce(identity, '-'),
-    coalesce(address, '-'), coalesce(proxy_address, '-'), coalesce(projected_address, '-'), attributes,
+    coalesce(address, '-'), coalesce(proxy_address, '-'), coalesce(projected_address, '-'), participant.attributes,
     coalesce(role_sid, '-'), coalesce(last_read_message_index::text, '-')) from participant
     join conversation using (conversation_sid)
     where participant.removed_at is null and conversation.removed_at is null";
@@ -50,7 +50,7 @@ const MESSAGES: &str = "select concat_ws('|', conversation_sid, message_sid, mes
     (select coalesce(string_agg(item ->> 'sid', ','), '') from jsonb_array_elements(media::jsonb) as item)) from message
     join conversation using (conversation_sid)
     where message.removed_at is null and conversation.removed_at is null";
-const RECEIPTS: &str = "select concat_ws('|', message_sid, delivery_receipt_sid, participant_sid, channel_message_sid,
+const RECEIPTS: &str = "select concat_ws('|', message_sid, delivery_receipt_sid, delivery_receipt.participant_sid, channel_message_sid,
     status, coalesce(error_code, '0')) from delivery_receipt join message using (conversation_sid, message_sid)
     join conversation using (conversation_sid)
     where message.removed_at is null and conversation.removed_at is null";
@@ -105,10 +105,7 @@ fn message(of: &snapshot::Conversation, one: &snapshot::Message) -> String {
     )
 }
 
-fn receipt(
-    message: &snapshot::Message,
-    one: &snapshot::Receipt,
-) -> String {
+fn receipt(message: &snapshot::Message, one: &snapshot::Receipt) -> String {
     format!(
         "{}|{}|{}|{}|{}|{}",
         message.sid, one.sid, one.participant_sid, one.channel_message_sid, one.status, one.error_code

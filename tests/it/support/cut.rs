@@ -32,6 +32,8 @@ pub(crate) async fn cut<T>(work: impl Future<Output = T>, polls: usize) -> Optio
 pub(crate) async fn work_and_die(process: App, polls: usize) -> bool {
     let ended = cut(process.worker.run_until_idle(), polls).await;
     // The connections of a dead process are closed, and what was not committed is rolled back.
+    let t = std::time::Instant::now();
     process.pool.close().await;
+    eprintln!("polls {polls} ended {} close {:?}", ended.is_some(), t.elapsed());
     ended.is_some()
 }

@@ -237,7 +237,9 @@ impl Twilio {
             created: now,
             updated: now,
         };
-        let form = participant.fields("onParticipantAdded", &conversation.sid, None).0;
+        let form = participant
+            .fields("onParticipantAdded", &conversation.sid, None)
+            .0;
         conversation.participants.push(participant);
         form
     }
@@ -333,10 +335,7 @@ impl Twilio {
         let count = conversation.messages.len().max(1);
         let message = conversation.messages.get_mut(usize::from(detail) % count)?;
         let recipient = format!("MB{:032x}", 0xf00 + u32::from(detail / 8 % 2));
-        let known = message
-            .receipts
-            .iter_mut()
-            .find(|(_, to, _, _)| *to == recipient);
+        let known = message.receipts.iter_mut().find(|(_, to, _, _)| *to == recipient);
         let (sid, status, created) = match known {
             None => {
                 message
@@ -525,7 +524,10 @@ impl Participant {
             fields.add("DateUpdated", millis(removed.unwrap_or(self.updated)));
         }
         if event == "onParticipantUpdated" {
-            fields.maybe("LastReadMessageIndex", self.horizon.map(|index| index.to_string()));
+            fields.maybe(
+                "LastReadMessageIndex",
+                self.horizon.map(|index| index.to_string()),
+            );
         }
         fields.maybe("DateRemoved", removed.map(millis));
         fields

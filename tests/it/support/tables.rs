@@ -18,18 +18,29 @@ pub(crate) async fn count(app: &TestApp, from_where: &str) -> i64 {
 }
 
 pub(crate) async fn execute(app: &TestApp, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(app.pool()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(app.pool())
+        .await
+        .unwrap();
 }
 
 /// All that is Twilio's in the mirror, and the ledger as believed now.
 pub(crate) async fn mirror_and_ledger(app: &TestApp) -> Vec<String> {
     let ours = "array['revision', 'unverified_since', 'first_seen_at', 'verified_at']";
     let mut all = Vec::new();
-    for table in ["conversation", "participant", "message", "delivery_receipt", "chat_user"] {
-        let sql = format!("select '{table} ' || (to_jsonb(t) - {ours})::text as row from {table} t order by row");
+    for table in [
+        "conversation",
+        "participant",
+        "message",
+        "delivery_receipt",
+        "chat_user",
+    ] {
+        let sql =
+            format!("select '{table} ' || (to_jsonb(t) - {ours})::text as row from {table} t order by row");
         all.extend(rows(app, &sql).await);
     }
-    let sql = "select 'tenure ' || (to_jsonb(t) - array['tenure_id', 'recorded_at', 'superseded_at'])::text as row
+    let sql =
+        "select 'tenure ' || (to_jsonb(t) - array['tenure_id', 'recorded_at', 'superseded_at'])::text as row
         from tenure t where superseded_at is null order by row";
     all.extend(rows(app, sql).await);
     all
@@ -51,7 +62,8 @@ pub(crate) async fn empty(app: &TestApp) {
 
 /// As [`empty`], but what was received waits to be projected.
 pub(crate) async fn unproject(app: &TestApp) {
-    let tables = "conversation, participant, message, delivery_receipt, chat_user, holding, tenure, line_lease, event,
+    let tables =
+        "conversation, participant, message, delivery_receipt, chat_user, holding, tenure, line_lease, event,
         task, group_text";
     execute(
         app,
