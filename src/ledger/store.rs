@@ -95,17 +95,14 @@ impl Difference {
             let old: Vec<&Tenure> = stored.iter().filter(|tenure| tenure.line == line).collect();
             for span in spans {
                 let holder_before = previous.replace(span.holder.clone());
-                if let Some(same) = old.iter().find(|tenure| is_same(tenure, &span)) {
+                let known = closest(&old, &span);
+                let lease = leases.get(&(sid.as_str().to_owned(), line.clone()));
+                let (cause, transfer_id) = cause_of(&span, holder_before.is_none(), known, lease);
+                if let Some(same) = known.filter(|tenure| is_same(tenure, &span) && tenure.cause == cause) {
                     kept.insert(same.tenure_id);
                     continue;
                 }
-                let refined = old.iter().find(|tenure| is_refined_by(tenure, &span));
-                let lease = leases.get(&(sid.as_str().to_owned(), line.clone()));
-                let (cause, transfer_id) = match refined {
-                    Some(tenure) => (tenure.cause, tenure.transfer_id),
-                    None => cause_of(&span, holder_before.is_none(), lease),
-                };
-                if refined.is_none() {
+                if known.is_none() {
                     let event = holder_changed(
                         sid,
                         context,
@@ -130,7 +127,7 @@ impl Difference {
                     to: span.to,
                     cause,
                     transfer_id,
-                    via: refined.map_or_else(|| via.as_str().to_owned(), |tenure| tenure.via.clone()),
+                    via: known.map_or_else(|| via.as_str().to_owned(), |tenure| tenure.via.clone()),
                     recorded_at: now,
                 });
             }
@@ -148,22 +145,39 @@ fn is_same(tenure: &Tenure, span: &Span) -> bool {
     has_holder_of(tenure, span) && tenure.from == span.from && tenure.to == span.to
 }
 
-/// The same beginning, known better, or with another end.
-fn is_refined_by(tenure: &Tenure, span: &Span) -> bool {
-    has_holder_of(tenure, span)
-        && (tenure.from.duration_since(span.from)).abs() <= SignedDuration::from_secs(1)
-}
-
 /// A line that is gone has no holder, like one that nobody staffs; they are not the same.
 fn has_holder_of(tenure: &Tenure, span: &Span) -> bool {
     tenure.holder == span.holder && (tenure.cause == Cause::Removed) == span.vacant
 }
 
-fn cause_of(span: &Span, first: bool, lease: Option<&(Uuid, String)>) -> (Cause, Option<Uuid>) {
-    match lease {
-        _ if first => (Cause::Created, None),
-        _ if span.vacant => (Cause::Removed, None),
-        Some((transfer_id, to)) if span.holder.as_ref() == Some(to) => (Cause::Transfer, Some(*transfer_id)),
+/// The stored tenure that this span is, known better or with another end.
+fn closest<'a>(old: &[&'a Tenure], span: &Span) -> Option<&'a Tenure> {
+    let distance = |tenure: &Tenure| tenure.from.duration_since(span.from).abs();
+    old.iter()
+        .filter(|tenure| has_holder_of(tenure, span) && distance(tenure) <= SignedDuration::from_secs(1))
+        .min_by_key(|tenure| distance(tenure))
+        .copied()
+}
+
+/// Why a span began. What is stored of it counts only where it can still be so: what was the first span may have turned
+/// out to be a later one.
+fn cause_of(
+    span: &Span,
+    first: bool,
+    known: Option<&Tenure>,
+    lease: Option<&(Uuid, String)>,
+) -> (Cause, Option<Uuid>) {
+    if first {
+        return (Cause::Created, None);
+    }
+    if span.vacant {
+        return (Cause::Removed, None);
+    }
+    match (known.map(|tenure| (tenure.cause, tenure.transfer_id)), lease) {
+        (Some((cause @ (Cause::Transfer | Cause::Upstream), transfer_id)), _) => (cause, transfer_id),
+        (_, Some((transfer_id, to))) if span.holder.as_ref() == Some(to) => {
+            (Cause::Transfer, Some(*transfer_id))
+        }
         _ => (Cause::Upstream, None),
     }
 }

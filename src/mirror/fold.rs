@@ -16,7 +16,7 @@ use crate::mirror::change::{
     Change, ConversationChange, ConversationFields, MessageChange, MessageFields, Observed,
     ParticipantChange, ParticipantFields, ReceiptChange, StateChange, UserChange, UserFields,
 };
-use crate::mirror::version::{Stamp, Verdict, Version};
+use crate::mirror::version::{Stamp, Verdict, Version, Weighed};
 
 /// The rows that a batch of changes touches.
 #[derive(Debug, Default)]
@@ -245,10 +245,11 @@ impl Fold<'_> {
         }
         let first_seen = row.version.is_none();
         let differs = row.fields != fields;
-        let (verdict, version) = match row.version {
-            None => (Verdict::Newer, change.version),
+        let weighed = match row.version {
+            None => first(change.version),
             Some(stored) => stamp(change.version).weigh(stamp(stored), !differs, settles),
         };
+        let moves = row.version.is_some_and(|stored| stored != weighed.row);
         if refines_time(row.created_at, change.created_at) {
             row.created_at = change.created_at;
             row.dirty = true;
@@ -258,7 +259,7 @@ impl Fold<'_> {
             row.dirty = true;
             self.outcome.state_changed.insert(sid.clone());
         }
-        let taken = match verdict {
+        let taken = match weighed.verdict {
             Verdict::Newer => true,
             Verdict::Tie => {
                 let both_exact = change.version.exact && row.version.is_some_and(|stored| stored.exact);
@@ -268,16 +269,12 @@ impl Fold<'_> {
                 }
                 both_exact && fields > row.fields
             }
-            Verdict::Refines => {
-                row.version = Some(version);
-                row.dirty = true;
-                false
-            }
-            Verdict::Same | Verdict::Older => false,
+            Verdict::Refines | Verdict::Same | Verdict::Older => false,
         };
+        row.version = Some(weighed.row);
+        row.dirty |= moves;
         if taken {
             row.fields = fields;
-            row.version = Some(version);
             row.changed();
             if first_seen {
                 row.unverified_since = None;
@@ -327,8 +324,8 @@ impl Fold<'_> {
         let row = self.state.conversations.get_mut(sid).expect("ensured before");
         let was = row.state.clone();
         let same = was.as_deref() == Some(state);
-        let (verdict, settled) = match row.state_version {
-            None => (Verdict::Newer, version),
+        let weighed = match row.state_version {
+            None => first(version),
             Some(stored) => stamp(version).weigh(stamp(stored), same, settles),
         };
         // Closed is final at Twilio, so it is taken however late we hear of it, and the earliest time of it counts.
@@ -336,7 +333,7 @@ impl Fold<'_> {
             self.closing_statement(sid, state, version, reason);
             return;
         }
-        let taken = match verdict {
+        let taken = match weighed.verdict {
             Verdict::Newer | Verdict::Refines => true,
             Verdict::Tie => {
                 let both_exact = version.exact && row.state_version.is_some_and(|stored| stored.exact);
@@ -349,11 +346,14 @@ impl Fold<'_> {
             }
             Verdict::Same | Verdict::Older => false,
         };
+        if row.state_version != Some(weighed.row) {
+            row.state_version = Some(weighed.row);
+            row.dirty = true;
+        }
         if !taken {
             return;
         }
         row.state = Some(state.to_owned());
-        row.state_version = Some(settled);
         if same {
             row.dirty = true;
             return;
@@ -799,26 +799,26 @@ fn judge<F: Ord + Default>(known: &Known<'_, F>, stated: &Stated<'_, F>) -> Judg
         (None, true) => Some(stated.version.at),
         (at, false) => at,
     };
-    let judged = |verdict, version| Judged {
-        verdict,
-        taken: verdict == Verdict::Newer,
-        version: if matches!(verdict, Verdict::Newer | Verdict::Refines) {
-            version
-        } else {
-            known.version
-        },
+    let judged = |weighed: Weighed| Judged {
+        verdict: weighed.verdict,
+        taken: weighed.verdict == Verdict::Newer,
+        version: weighed.row,
         removed_at,
         doubt: false,
-        fact_version: version,
+        fact_version: weighed.statement,
     };
     let Some(fields) = stated.fields else {
-        return judged(Verdict::Same, stated.version);
+        return judged(Weighed {
+            verdict: Verdict::Same,
+            row: known.version,
+            statement: stated.version,
+        });
     };
     if *known.fields == F::default() {
         // Known by its removal alone.
-        return judged(Verdict::Newer, stated.version);
+        return judged(first(stated.version));
     }
-    let (verdict, version) = Stamp {
+    let weighed = Stamp {
         version: stated.version,
         removed: stated.removed,
     }
@@ -830,17 +830,22 @@ fn judge<F: Ord + Default>(known: &Known<'_, F>, stated: &Stated<'_, F>) -> Judg
         known.fields == fields,
         stated.settles,
     );
-    match verdict {
-        Verdict::Newer => judged(verdict, version),
-        Verdict::Tie => Judged {
-            taken: stated.version.exact && known.version.exact && fields > known.fields,
-            doubt: removed_at.is_none(),
-            ..judged(verdict, stated.version)
-        },
-        Verdict::Refines | Verdict::Same | Verdict::Older => Judged {
-            fact_version: stated.version,
-            ..judged(verdict, version)
-        },
+    if weighed.verdict != Verdict::Tie {
+        return judged(weighed);
+    }
+    Judged {
+        taken: stated.version.exact && known.version.exact && fields > known.fields,
+        doubt: removed_at.is_none(),
+        ..judged(weighed)
+    }
+}
+
+/// The first statement about a resource.
+fn first(version: Version) -> Weighed {
+    Weighed {
+        verdict: Verdict::Newer,
+        row: version,
+        statement: version,
     }
 }
 

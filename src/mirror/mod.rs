@@ -26,7 +26,7 @@ use crate::{events, ledger};
 pub use change::{Change, Observed};
 pub use fold::Revisions;
 pub use store::{mark_verified, revision_of_message, revisions_of_conversation};
-pub use version::{Stamp, Verdict, Version};
+pub use version::{Stamp, Verdict, Version, Weighed};
 
 /// The kind of task that reads a conversation or a message at Twilio, since what is stored is in doubt.
 pub const READ_TASK: &str = "mirror.read";

@@ -47,38 +47,74 @@ impl Version {
         Self { at, exact: false }
     }
 
-    /// The version of a row that a read settled: the read came after what was stored and differed from it, and its own
-    /// time, cut to the second, cannot say so. Sources count milliseconds, so a microsecond collides with nothing.
-    pub fn settled_by_read(stored: Self, read: Self) -> Self {
+    /// The version of a row that a read settled: the read came after what was stored, and its own time, cut to the
+    /// second, cannot say so. Sources count milliseconds, so a microsecond collides with nothing.
+    fn settled_by_read(stored: Self, read: Self) -> Self {
         Self {
             at: stored.at.max(read.at) + SignedDuration::from_micros(1),
             exact: false,
         }
     }
 
-    /// By time, as far as both times are known.
+    fn is_settled_by_read(self) -> bool {
+        !self.exact && self.at.subsec_microsecond() % 1000 != 0
+    }
+
+    /// By time, as far as both times are known: one that is not exact lies between its `at` and the end of the second.
     pub fn cmp_known(self, other: Self) -> Ordering {
-        if self.exact && other.exact {
-            self.at.cmp(&other.at)
-        } else {
-            self.at.as_second().cmp(&other.at.as_second())
-        }
+        let by_second = self.at.as_second().cmp(&other.at.as_second());
+        by_second.then_with(|| match (self.exact, other.exact) {
+            (true, true) => self.at.cmp(&other.at),
+            (true, false) if self.at < other.at => Ordering::Less,
+            (false, true) if self.at > other.at => Ordering::Greater,
+            _ => Ordering::Equal,
+        })
     }
 }
 
+/// A statement, weighed against what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weighed {
+    pub verdict: Verdict,
+    /// The version of the row from now on, if it takes the statement or not.
+    pub row: Version,
+    /// Where the statement stands among all that were made about the resource.
+    pub statement: Version,
+}
+
 impl Stamp {
-    /// Judges this statement against what is stored, and says which version the row has if it is taken.
+    /// Judges this statement against what is stored, and says when it counts from.
     ///
     /// `same_content` says whether both state the same, `settles` that this was read after the row had become what it is.
-    pub fn weigh(self, stored: Self, same_content: bool, settles: bool) -> (Verdict, Version) {
+    pub fn weigh(self, stored: Self, same_content: bool, settles: bool) -> Weighed {
+        let (stated, stored_version) = (self.version, stored.version);
+        let weighed = |verdict, row, statement| Weighed {
+            verdict,
+            row,
+            statement,
+        };
         match self.against(stored, same_content) {
-            Verdict::Tie if settles => (
-                Verdict::Newer,
-                Version::settled_by_read(stored.version, self.version),
-            ),
-            // An older statement of what became so again later must not move the row back in time.
-            Verdict::Refines if self.version.at < stored.version.at => (Verdict::Same, stored.version),
-            verdict => (verdict, self.version),
+            Verdict::Tie if settles => {
+                let settled = Version::settled_by_read(stored_version, stated);
+                weighed(Verdict::Newer, settled, settled)
+            }
+            // In doubt until the next read; the row remembers up to when.
+            Verdict::Tie if stated.exact && !stored_version.exact => {
+                weighed(Verdict::Tie, Version::to_the_second(stated.at), stated)
+            }
+            // The next read, which says that what is stored is so after all that was in doubt.
+            Verdict::Same if settles && !stored_version.exact && stored_version.at > stated.at => {
+                let settled = if stored_version.is_settled_by_read() {
+                    stored_version
+                } else {
+                    Version::settled_by_read(stored_version, stated)
+                };
+                weighed(Verdict::Same, settled, settled)
+            }
+            verdict @ (Verdict::Newer | Verdict::Refines) => weighed(verdict, stated, stated),
+            verdict @ (Verdict::Tie | Verdict::Same | Verdict::Older) => {
+                weighed(verdict, stored_version, stated)
+            }
         }
     }
 
@@ -149,27 +185,51 @@ mod tests {
     fn a_read_that_settles_a_tie_stands_just_after_what_it_settles() {
         let exact = stamp("2026-01-02T03:04:05.678Z", true, false);
         let cut = stamp("2026-01-02T03:04:05Z", false, false);
-        let (verdict, version) = cut.weigh(exact, false, true);
-        assert_eq!(verdict, Verdict::Newer);
+        let just_after = stamp("2026-01-02T03:04:05.678001Z", false, false).version;
+        let weighed = cut.weigh(exact, false, true);
+        assert_eq!((weighed.verdict, weighed.row), (Verdict::Newer, just_after));
+        assert_eq!(cut.weigh(exact, false, false).verdict, Verdict::Tie);
+        // Reading it again says nothing new.
+        let settled = Stamp {
+            version: just_after,
+            removed: false,
+        };
+        let again = cut.weigh(settled, true, true);
         assert_eq!(
-            version,
-            stamp("2026-01-02T03:04:05.678001Z", false, false).version
+            (again.verdict, again.row, again.statement),
+            (Verdict::Same, just_after, just_after)
         );
-        assert_eq!(cut.weigh(exact, false, false).0, Verdict::Tie);
     }
 
     #[test]
-    fn an_older_statement_of_the_same_does_not_move_a_settled_row_back() {
+    fn a_read_is_later_than_what_it_settled_whatever_comes_late() {
         let settled = stamp("2026-01-02T03:04:05.678001Z", false, false);
         let older = stamp("2026-01-02T03:04:05.100Z", true, false);
         let newer = stamp("2026-01-02T03:04:05.900Z", true, false);
+        assert_eq!(older.weigh(settled, true, false).verdict, Verdict::Older);
+        assert_eq!(older.weigh(settled, false, false).verdict, Verdict::Older);
+        assert_eq!(newer.weigh(settled, false, false).verdict, Verdict::Tie);
+        let refined = newer.weigh(settled, true, false);
+        assert_eq!((refined.verdict, refined.row), (Verdict::Refines, newer.version));
+    }
+
+    #[test]
+    fn a_read_that_finds_what_was_doubted_as_it_was_stands_after_the_doubt() {
+        let read = stamp("2026-01-02T03:04:05Z", false, false);
+        let differs = stamp("2026-01-02T03:04:05.678Z", true, false);
+        let doubted = differs.weigh(read, false, false);
+        assert_eq!(doubted.verdict, Verdict::Tie);
+        let stored = Stamp {
+            version: doubted.row,
+            removed: false,
+        };
+        let again = read.weigh(stored, true, true);
         assert_eq!(
-            older.weigh(settled, true, false),
-            (Verdict::Same, settled.version)
-        );
-        assert_eq!(
-            newer.weigh(settled, true, false),
-            (Verdict::Refines, newer.version)
+            (again.verdict, again.statement),
+            (
+                Verdict::Same,
+                stamp("2026-01-02T03:04:05.678001Z", false, false).version
+            )
         );
     }
 

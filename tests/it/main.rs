@@ -6,13 +6,20 @@
 )]
 
 mod api;
+mod convergence;
+mod crash;
 mod embedded;
+mod group_text;
+mod mirror;
 mod outage;
+mod outbox;
+mod queue;
 mod sandbox;
 mod server;
 mod support;
 mod tidy;
 mod transfer;
+mod transfers_under_faults;
 mod twilio_client;
 mod verify_signature;
 mod webhooks;

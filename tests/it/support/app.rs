@@ -9,7 +9,7 @@ use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, Transfer
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
 use hookswitch::ids::{ConversationSid, PhoneNumber};
 use hookswitch::inbox::writer::Writer;
-use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings};
+use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings, snapshot};
 use hookswitch::setup;
 use hookswitch::transfer::{self, Kind, NewTransfer, Transfer};
 use hookswitch::web::server::{self, Limits};
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::database::{TestDatabase, database};
 
 pub(crate) const LINE: &str = "+15017122661";
+pub(crate) const OTHER_LINE: &str = "+15017122662";
 pub(crate) const BUYER: &str = "+15555550101";
 pub(crate) const PARTNER: &str = "+15555550102";
 pub(crate) const TOKEN: &str = "sandbox-auth-token";
@@ -35,6 +36,7 @@ pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) database: TestDatabase,
     pub(crate) config: Config,
+    http: reqwest::Client,
     shutdown: CancellationToken,
 }
 
@@ -43,6 +45,8 @@ pub(crate) struct Wanted {
     pub(crate) identity_replacement: IdentityReplacement,
     pub(crate) transfer_method: TransferMethod,
     pub(crate) signatures: SignatureMode,
+    /// How long a call to Twilio may take.
+    pub(crate) call_timeout: Duration,
 }
 
 impl Default for Wanted {
@@ -51,6 +55,7 @@ impl Default for Wanted {
             identity_replacement: IdentityReplacement::Update,
             transfer_method: TransferMethod::Auto,
             signatures: SignatureMode::Enforce,
+            call_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -86,6 +91,7 @@ impl TestApp {
             url,
             database,
             config,
+            http: http(),
             shutdown,
         }
     }
@@ -110,12 +116,17 @@ impl TestApp {
 
     /// Lets everything happen that is under way, here and at Twilio, up to the present of the clock.
     pub(crate) async fn settle(&self) {
+        self.settle_with(&self.app).await;
+    }
+
+    /// As [`TestApp::settle`], the work being done by another process.
+    pub(crate) async fn settle_with(&self, app: &App) {
         for _ in 0..200 {
             self.sandbox.settled().await;
-            let projected = self.app.projector.run_until_idle().await.unwrap();
-            let ran = self.app.worker.run_until_idle().await.unwrap();
+            let projected = app.projector.run_until_idle().await.unwrap();
+            let ran = app.worker.run_until_idle().await.unwrap();
             self.sandbox.settled().await;
-            if projected + ran == 0 && self.app.projector.run_until_idle().await.unwrap() == 0 {
+            if projected + ran == 0 && app.projector.run_until_idle().await.unwrap() == 0 {
                 return;
             }
         }
@@ -137,6 +148,16 @@ impl TestApp {
     }
 
     pub(crate) async fn ask_for_group(&self, holder: Option<&str>) -> GroupText {
+        self.app
+            .api
+            .group_texts
+            .start(self.new_group(&[BUYER, PARTNER], holder))
+            .await
+            .unwrap()
+    }
+
+    /// A group of these handsets and our line, about to be asked for.
+    pub(crate) fn new_group(&self, handsets: &[&str], holder: Option<&str>) -> NewGroupText {
         let handset = |number: &str| NewMember {
             address: Some(number.to_owned()),
             ..NewMember::default()
@@ -146,13 +167,16 @@ impl TestApp {
             holder: holder.map(str::to_owned),
             address: None,
         };
-        let new = NewGroupText {
+        NewGroupText {
             friendly_name: Some("Home-buying journey".to_owned()),
             attributes: None,
-            members: vec![handset(BUYER), handset(PARTNER), line],
+            members: handsets
+                .iter()
+                .map(|number| handset(number))
+                .chain([line])
+                .collect(),
             requested_by: "crm".to_owned(),
-        };
-        self.app.api.group_texts.start(new).await.unwrap()
+        }
     }
 
     pub(crate) async fn group_text(&self, id: Uuid) -> GroupText {
@@ -220,6 +244,31 @@ impl TestApp {
             .collect()
     }
 
+    /// Delivers a webhook as Twilio does: signed, over HTTP, and answered 200.
+    pub(crate) async fn deliver(&self, form: &[(String, String)]) {
+        let url = format!("{}/webhooks/twilio/conversations", self.url);
+        let signature = hookswitch::twilio::signature::sign(TOKEN, &url, form);
+        let sent = self
+            .http
+            .post(url)
+            .header("X-Twilio-Signature", signature)
+            .form(form)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(sent.status(), 200);
+    }
+
+    /// What the emulated account holds of one conversation.
+    pub(crate) fn at_twilio(&self, sid: &ConversationSid) -> snapshot::Conversation {
+        let found = self
+            .sandbox
+            .conversations()
+            .into_iter()
+            .find(|one| one.sid == *sid);
+        found.expect("Twilio has the conversation")
+    }
+
     /// Texts from a handset to a set of numbers.
     pub(crate) async fn text(&self, from: &str, to: &[&str], body: &str) {
         let url = format!(
@@ -227,7 +276,8 @@ impl TestApp {
             self.sandbox.base_url(),
             from.replace('+', "%2B")
         );
-        let response = http()
+        let response = self
+            .http
             .post(url)
             .basic_auth(ACCOUNT, Some(TOKEN))
             .json(&serde_json::json!({ "to": to, "body": body }))
@@ -272,6 +322,7 @@ pub(crate) fn sid_of(group: &GroupText) -> ConversationSid {
 
 fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> Config {
     let mut config = Config::load_from(None, &std::collections::HashMap::new()).unwrap();
+    config.twilio.call_timeout = wanted.call_timeout;
     config.twilio.base_url = sandbox.base_url().parse().unwrap();
     config.http.public_base_url = PublicBaseUrl::try_from(url).unwrap();
     config.twilio.accounts = vec![Account {
