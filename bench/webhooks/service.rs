@@ -39,7 +39,7 @@ impl Service {
             .env("HOOKSWITCH__HTTP__LISTEN", address.to_string())
             .env("HOOKSWITCH__HTTP__PUBLIC_BASE_URL", &url)
             .env("HOOKSWITCH__TWILIO__BASE_URL", "http://127.0.0.1:1")
-            .env("HOOKSWITCH__LOG__FILTER", "warn")
+            .env("HOOKSWITCH__LOG__FILTER", "error")
             .env("TWILIO_ACCOUNT_SID", ACCOUNT)
             .env("TWILIO_AUTH_TOKEN", TOKEN)
             .env("TWILIO_SERVICE_SID", SERVICE)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
 
 pub use notices::Notices;
 pub use pool::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, lost, pool_with, within};
@@ -17,7 +17,7 @@ pub use pool::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, lost, pool_with, within};
 /// The schema, forward only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// How long a connection outside of the pool may take to be made.
+/// How long a connection outside of the pool may take to be made, or to give a sign of life.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -62,20 +62,46 @@ pub async fn recreate(options: &PgConnectOptions, name: &str) -> Result<PgConnec
 }
 
 /// Brings the schema up to date. Safe to run from several processes at once: one migrates, the others wait.
+///
+/// It has no deadline, since a migration of a large table takes its time and should not be begun again and again; but it
+/// is given up where the database falls silent meanwhile.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
-    use sqlx::ConnectOptions as _;
-    let mut conn = within(CONNECT_LIMIT, options.connect())
+    let (mut conn, mut beside) = (connect(options).await?, connect(options).await?);
+    tokio::select! {
+        migrated = bring_up_to_date(&mut conn) => migrated,
+        error = silence(&mut beside) => Err(unreachable(&error)),
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ConnectError> {
+    within(CONNECT_LIMIT, options.connect())
         .await
-        .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-    // No deadline on this: a migration of a large table takes its time, and must not be repeated from the beginning.
-    MIGRATOR.run_direct(None, &mut conn, false).await?;
-    if crate::events::lift_above_restored_log(&mut conn)
+        .map_err(|error| unreachable(&error))
+}
+
+async fn bring_up_to_date(conn: &mut PgConnection) -> Result<(), ConnectError> {
+    MIGRATOR.run_direct(None, conn, false).await?;
+    if crate::events::lift_above_restored_log(conn)
         .await
-        .map_err(|error| ConnectError::Unreachable(error.to_string()))?
+        .map_err(|error| unreachable(&error))?
     {
         tracing::warn!("the log was restored from a dump; new entries are numbered above it");
     }
     Ok(())
+}
+
+/// Ends when a connection that has nothing else to do gives no sign of life.
+async fn silence(conn: &mut PgConnection) -> sqlx::Error {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if let Err(error) = within(CONNECT_LIMIT, conn.ping()).await {
+            return error;
+        }
+    }
+}
+
+fn unreachable(error: &sqlx::Error) -> ConnectError {
+    ConnectError::Unreachable(error.to_string())
 }
 
 /// Whether the same work may succeed in a moment: the server is away, overloaded, read-only or shutting down.

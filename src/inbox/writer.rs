@@ -119,7 +119,7 @@ async fn insert_in_time(pool: &PgPool, batch: &[Request]) -> Result<HashSet<Uuid
     let deadline = Instant::now() + WRITE_LIMIT;
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
-        match db::within(rest, insert(pool, batch)).await {
+        match db::within(rest, Box::pin(insert(pool, batch))).await {
             Err(error) if is_passing(&error) && Instant::now() + RETRY_PAUSE < deadline => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,

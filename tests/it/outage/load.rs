@@ -1,16 +1,17 @@
 //! Twilio in a busy hour: several senders, each with one webhook after the other, all of them different.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
-use reqwest::header::CONTENT_TYPE;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::TWILIO_PATIENCE;
-use crate::support::webhook::{FORM, PATH, SIGNATURE, Webhook, sid};
+use crate::support::webhook::{Webhook, client, sid};
 
 const SENDERS: usize = 8;
 const CONVERSATIONS: usize = 7;
@@ -29,26 +30,39 @@ pub(super) struct Sent {
 pub(super) struct Load {
     senders: JoinSet<Vec<Sent>>,
     stop: CancellationToken,
+    acked: watch::Receiver<usize>,
 }
 
 impl Load {
     pub(super) fn start(url: &str) -> Self {
         let (stop, next) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let (count, acked) = watch::channel(0);
         let client = client();
         let mut senders = JoinSet::new();
         for _ in 0..SENDERS {
             let (client, url) = (client.clone(), url.to_owned());
-            let (stop, next) = (stop.clone(), Arc::clone(&next));
+            let (stop, next, count) = (stop.clone(), Arc::clone(&next), count.clone());
             senders.spawn(async move {
                 let mut all = Vec::new();
                 while !stop.is_cancelled() {
-                    all.push(send(&client, &url, next.fetch_add(1, Ordering::Relaxed)).await);
+                    let sent = send(&client, &url, next.fetch_add(1, Ordering::Relaxed)).await;
+                    count.send_modify(|count| *count += usize::from(sent.status == 200));
+                    all.push(sent);
                     tokio::time::sleep(PAUSE).await;
                 }
                 all
             });
         }
-        Self { senders, stop }
+        Self { senders, stop, acked }
+    }
+
+    /// Waits until so many have been answered 200.
+    pub(super) async fn has_acked(&mut self, number: usize) {
+        let acked = self.acked.wait_for(|acked| *acked >= number);
+        tokio::time::timeout(Duration::from_secs(20), acked)
+            .await
+            .expect("webhooks are answered")
+            .expect("the senders are there");
     }
 
     /// Stops, and tells what became of everything that was sent.
@@ -56,14 +70,6 @@ impl Load {
         self.stop.cancel();
         self.senders.join_all().await.into_iter().flatten().collect()
     }
-}
-
-pub(super) fn client() -> Client {
-    hookswitch::twilio::install_tls();
-    Client::builder()
-        .timeout(Duration::from_secs(20))
-        .build()
-        .unwrap()
 }
 
 fn webhook(number: usize) -> Webhook {
@@ -76,14 +82,7 @@ pub(super) fn message_sid(number: usize) -> String {
 
 async fn send(client: &Client, url: &str, number: usize) -> Sent {
     let (webhook, begun) = (webhook(number), Instant::now());
-    let target = format!("{url}{PATH}");
-    let answer = client
-        .post(&target)
-        .header(CONTENT_TYPE, FORM)
-        .header(SIGNATURE, webhook.signature(&target))
-        .body(webhook.encoded())
-        .send()
-        .await;
+    let answer = webhook.request_by(client, url).send().await;
     Sent {
         number,
         status: answer.map_or(0, |answer| answer.status().as_u16()),
@@ -113,9 +112,16 @@ pub(super) fn all_are_answered_in_time(sent: &[Sent]) {
     );
 }
 
-/// How many were answered so of those that were sent in a time.
-pub(super) fn answered(sent: &[Sent], status: u16, from: Instant, to: Instant) -> usize {
+/// How many were answered 503 in a time.
+pub(super) fn refused_within(sent: &[Sent], time: Range<Instant>) -> usize {
     sent.iter()
-        .filter(|sent| sent.status == status && (from..to).contains(&sent.begun))
+        .filter(|sent| sent.status == 503 && time.contains(&(sent.begun + sent.took)))
+        .count()
+}
+
+/// How many of those that were sent in a time were answered 200.
+pub(super) fn acked_of(sent: &[Sent], time: Range<Instant>) -> usize {
+    sent.iter()
+        .filter(|sent| sent.status == 200 && time.contains(&sent.begun))
         .count()
 }

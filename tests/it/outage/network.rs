@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use reqwest::Client;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::load::{self, Load, all_are_answered_in_time};
-use super::{Database, SOON, Service, all_kept, is_well, status};
-use crate::support::webhook::Webhook;
+use super::{Database, SOON, Service, all_kept, alone, is_well, soon, status};
+use crate::support::webhook::{Webhook, client};
 
 /// Stands between service and database, and can swallow what is sent: then its connections are open and silent for
 /// ever, as after a firewall has forgotten them.
@@ -36,7 +37,9 @@ impl Path {
 
 async fn forward(mut near: TcpStream, to: u16, mut open: watch::Receiver<bool>) {
     if *open.borrow_and_update() {
-        let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+        let Ok(mut far) = TcpStream::connect(("127.0.0.1", to)).await else {
+            return;
+        };
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
             _ = open.changed() => {}
@@ -50,14 +53,15 @@ async fn forward(mut near: TcpStream, to: u16, mut open: watch::Receiver<bool>) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_whose_database_comes_late_or_falls_silent_is_well_soon_after() {
+    let _turn = alone().await;
+    let client = client();
     let database = Database::start().await;
     let address = free_address();
     let options = database.server.connect_options().port(address.port());
 
     let service = Service::start(options).await;
-    let client = load::client();
-    assert_eq!(status(&client, &service.url, "/healthz").await, 200);
-    assert_eq!(status_of_ready(&service).await, 503);
+    assert_eq!(status(client.get(format!("{}/healthz", service.url))).await, 200);
+    assert_eq!(status_of_ready(&client, &service).await, 503);
     let begun = Instant::now();
     let refused = Webhook::message(1, 99_999).send(&service.url).await;
     assert_eq!((refused.status, refused.problem().as_str()), (503, "unavailable"));
@@ -67,15 +71,17 @@ async fn a_service_whose_database_comes_late_or_falls_silent_is_well_soon_after(
     socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();
     let path = Path::start(socket.listen(64).unwrap(), database.server.port());
-    is_well(&service.url, 0, Instant::now(), SOON).await;
+    // The schema is made meanwhile.
+    is_well(&client, &service.url, Instant::now(), 2 * SOON).await;
 
-    let load = Load::start(&service.url);
-    sleep(Duration::from_millis(500)).await;
+    let mut load = Load::start(&service.url);
+    load.has_acked(50).await;
+    let limit = soon(&client, &service.url).await;
     path.set_open(false);
     sleep(Duration::from_secs(5)).await;
     path.set_open(true);
-    is_well(&service.url, 1, Instant::now(), SOON).await;
-    sleep(Duration::from_millis(500)).await;
+    is_well(&client, &service.url, Instant::now(), limit).await;
+    load.has_acked(100).await;
 
     let sent = load.end().await;
     all_are_answered_in_time(&sent);
@@ -86,8 +92,8 @@ async fn a_service_whose_database_comes_late_or_falls_silent_is_well_soon_after(
 }
 
 /// Once it answers at all: while the database is away that takes a moment.
-async fn status_of_ready(service: &Service) -> u16 {
-    let request = load::client().get(format!("{}/readyz", service.url)).send();
+async fn status_of_ready(client: &Client, service: &Service) -> u16 {
+    let request = client.get(format!("{}/readyz", service.url)).send();
     request.await.unwrap().status().as_u16()
 }
 

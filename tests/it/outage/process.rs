@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::load::{self, Load};
-use super::{Database, all_kept, is_well, settings, signal_to};
-use crate::support::webhook::{FORM, PATH, SIGNATURE, Webhook};
+use super::{Database, all_kept, alone, is_well, settings, signal_to};
+use crate::support::webhook::{FORM, PATH, SIGNATURE, Webhook, client};
 
 /// The service as a process of its own. Killed when it is dropped.
 struct Process {
@@ -97,21 +97,23 @@ impl Unfinished {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_asked_to_end_answers_what_has_begun_and_a_killed_one_loses_nothing() {
+    let _turn = alone().await;
+    let client = client();
     let database = Database::start().await;
     let url = free_url();
     let mut process = Process::start(&database, &url);
-    is_well(&process.url, 0, Instant::now(), Duration::from_secs(10)).await;
+    is_well(&client, &process.url, Instant::now(), Duration::from_secs(10)).await;
 
     // Killed in the middle of it.
-    let load = Load::start(&url);
-    sleep(Duration::from_millis(700)).await;
+    let mut load = Load::start(&url);
+    load.has_acked(100).await;
     process.child.kill().unwrap();
     process.ended(Duration::from_secs(5)).await;
     let mut sent = load.end().await;
-    assert!(load::acked(&sent).len() > 20, "there was load: {}", sent.len());
+    assert!(sent.iter().any(|sent| sent.status == 0), "it died in the middle");
 
     let mut process = Process::start(&database, &url);
-    is_well(&process.url, 1, Instant::now(), Duration::from_secs(5)).await;
+    is_well(&client, &process.url, Instant::now(), Duration::from_secs(5)).await;
     all_kept(&database.pool, &load::acked(&sent)).await;
 
     // Asked to end in the middle of ten requests.
@@ -137,7 +139,7 @@ async fn a_process_that_is_asked_to_end_answers_what_has_begun_and_a_killed_one_
 
     // Another one projects what it left, if it left any.
     let last = Process::start(&database, &url);
-    is_well(&last.url, 2, Instant::now(), Duration::from_secs(5)).await;
+    is_well(&client, &last.url, Instant::now(), Duration::from_secs(5)).await;
     sent.retain(|sent| sent.status == 200);
     all_kept(&database.pool, &load::acked(&sent)).await;
     let kept = crate::support::sql::count(

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use hookswitch::config::PublicBaseUrl;
 use hookswitch::twilio::signature;
+use percent_encoding::{AsciiSet, percent_encode};
 use reqwest::header::HOST;
 use secrecy::SecretString;
 
@@ -98,14 +99,15 @@ async fn a_copy_that_is_spelled_otherwise_is_the_same_webhook() {
 
 /// Every byte of every value as `%XX`.
 fn percent_encoded(webhook: &Webhook) -> String {
-    let spelled = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
     let fields: Vec<String> = webhook
         .0
         .iter()
-        .map(|(key, value)| format!("{key}={}", spelled(value)))
+        .map(|(key, value)| format!("{key}={}", percent_encode(value.as_bytes(), &EVERYTHING)))
         .collect();
     fields.join("&")
 }
+
+const EVERYTHING: AsciiSet = AsciiSet::EMPTY.complement();
 
 #[tokio::test]
 async fn headers_that_name_another_host_break_no_good_request() {
