@@ -13,7 +13,7 @@ use hookswitch::transfer::{Kind, State, Transfer};
 use hookswitch::{group_text, queue};
 use jiff::SignedDuration;
 
-use crate::support::app::{BUYER, LINE, PARTNER, TestApp, Wanted, sid_of};
+use crate::support::app::{BUYER, LINE, PARTNER, TestApp, Wanted, new_group, sid_of};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::cut::{Points, connect, cut, nothing_is_open, work_and_die};
 use crate::support::tables;
@@ -177,7 +177,7 @@ async fn a_group_text_is_made_once_whenever_the_process_dies() {
     let mut points = Points::default();
     for polls in 1..POLLS_MAX {
         let buyer = format!("+1555555{:04}", 2000 + polls);
-        let new = app.new_group(&[&buyer, PARTNER], Some("maya"));
+        let new = new_group(&[&buyer, PARTNER], Some("maya"));
         let group = app.app.api.group_texts.start(new).await.unwrap();
         let alive = work_and_die(&app, &process, polls).await;
         recover(&app).await;
@@ -311,14 +311,13 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
     let (rows, log) = (tables::mirror_and_ledger(&app).await, tables::log(&app).await);
     assert!(!log.is_empty());
     let mut points = Points::default();
+    let process = app.restarted();
     for polls in 1..POLLS_MAX {
         tables::unproject(&app).await;
-        let process = app.restarted();
         connect(&process).await;
-        let alive = cut(projector(process.pool.clone()).run_until_idle(), polls)
-            .await
-            .is_some();
-        process.pool.close().await;
+        let ended = cut(projector(process.pool.clone()).run_until_idle(), polls).await;
+        let alive = matches!(ended, Some(Ok(settled)) if settled > 0);
+        nothing_is_open(&app).await;
         projector(app.pool().clone()).run_until_idle().await.unwrap();
         assert_eq!(tables::mirror_and_ledger(&app).await, rows, "death at {polls}");
         assert_eq!(tables::log(&app).await, log, "death at {polls}");
@@ -445,7 +444,7 @@ async fn a_group_text_is_made_once_whatever_its_call_comes_to() {
             .app
             .api
             .group_texts
-            .start(app.new_group(&[&buyer, PARTNER], None))
+            .start(new_group(&[&buyer, PARTNER], None))
             .await
             .unwrap();
         let_it_pass(&app).await;

@@ -79,7 +79,7 @@ impl Points {
                 "{what}: only {} deaths prove nothing",
                 self.deaths
             );
-            println!("{what}: {} deaths", self.deaths);
+            tracing::info!(deaths = self.deaths, "{what}");
         }
         enough
     }
