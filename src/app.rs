@@ -35,7 +35,9 @@ use crate::queue::{self, Handler, Worker};
 use crate::telemetry;
 use crate::transfer::{self, Transfers};
 use crate::twilio::BuildError;
+use crate::web::fallback::not_found;
 use crate::web::problem::Problem;
+use crate::web::request;
 use crate::web::server::{self, Limits};
 
 /// The service, put together and not yet running.
@@ -116,6 +118,7 @@ impl App {
             group_texts,
             outbox,
             notices: notices.clone(),
+            shutdown: CancellationToken::new(),
         };
         Ok(Self {
             config,
@@ -142,7 +145,7 @@ impl App {
         let router = receive::router(inbox, self.config.http.pre_action_hook)
             .merge(self.operations())
             .merge(api::router(self.api.clone()));
-        crate::web::edge::layered(router.fallback(api::not_found))
+        request::attend(router.fallback(not_found))
     }
 
     /// For those who run the service: whether it lives, whether it is ready, and its metrics.
@@ -182,6 +185,14 @@ impl App {
         };
         let server = server::serve(listener, router, limits, shutdown.clone())?;
         info!(address = %server.address(), "listening");
+        tokio::task::spawn_blocking(group_text::validate::warm_up);
+        tokio::spawn({
+            let (asked, waiting) = (shutdown.clone(), self.api.shutdown.clone());
+            async move {
+                asked.cancelled().await;
+                waiting.cancel();
+            }
+        });
         let tasks = TaskTracker::new();
         tasks.spawn(self.work(roles, tasks.clone(), shutdown.clone(), working.clone()));
 
@@ -239,7 +250,8 @@ async fn migrate_until_done(options: &PgConnectOptions) {
             ConnectError::Unreachable(_) | ConnectError::Url => warn!("{error}"),
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
+        // A database that comes is noticed within a second.
+        pause = (pause * 2).min(Duration::from_millis(500));
     }
 }
 

@@ -455,24 +455,55 @@ fn readable(error: &config::ConfigError) -> ConfigError {
             key.clone().unwrap_or_else(|| "(file)".to_owned()),
             format!("expected {expected}"),
         ),
-        config::ConfigError::At { error, key, .. } => {
-            let inner = readable(error);
-            ConfigError::new(key.clone().unwrap_or(inner.key), inner.expected)
-        }
+        config::ConfigError::At { error, key, .. } => within(key.as_deref(), readable(error)),
         config::ConfigError::NotFound(key) => ConfigError::new(key, "expected a value"),
-        config::ConfigError::FileParse { .. } => ConfigError::new("(file)", "is not valid TOML"),
-        config::ConfigError::Message(text) => match text.split_once("unknown field `") {
-            Some((_, rest)) => {
-                let (key, rest) = rest.split_once('`').unwrap_or((rest, ""));
-                ConfigError::new(key, format!("is not a setting{rest}"))
-            }
-            None => match text.split_once("missing field `") {
-                Some((_, rest)) => ConfigError::new(rest.trim_end_matches('`'), "expected a value"),
-                None => ConfigError::new("(unnamed)", text.clone()),
-            },
-        },
+        // The first line says where; what follows would show the file's text.
+        config::ConfigError::FileParse { cause, .. } => {
+            let place = cause.to_string().lines().next().unwrap_or_default().to_owned();
+            ConfigError::new("(file)", format!("expected TOML: {place}"))
+        }
+        config::ConfigError::Message(text) => of_message(text),
         _ => ConfigError::new("(file)", "cannot be read"),
     }
+}
+
+/// An error below `key`: a field's own name, where the error has one, is added to it.
+fn within(key: Option<&str>, inner: ConfigError) -> ConfigError {
+    let key = match (key, inner.key.as_str()) {
+        (Some(key), "") => key
+            .replace(']', "].")
+            .replace("].[", "][")
+            .trim_end_matches('.')
+            .to_owned(),
+        (Some(key), name) if key.ends_with(name) => key.to_owned(),
+        (Some(key), name) => format!("{key}.{name}"),
+        (None, name) => name.to_owned(),
+    };
+    ConfigError {
+        key,
+        expected: inner.expected,
+    }
+}
+
+/// What `serde` says, without the value that it repeats.
+fn of_message(text: &str) -> ConfigError {
+    let quoted = |after: &str| {
+        let rest = text.split_once(after)?.1;
+        rest.split_once('`')
+    };
+    if let Some((name, rest)) = quoted("unknown field `") {
+        return ConfigError::new(name, format!("is not a setting{rest}"));
+    }
+    if let Some((name, _)) = quoted("missing field `") {
+        return ConfigError::new(name, "expected a value");
+    }
+    if text.contains("socket address") {
+        return ConfigError::new("", "expected an address and port like 127.0.0.1:8080");
+    }
+    let expected = text
+        .find("expected ")
+        .map_or("expected another value", |at| &text[at..]);
+    ConfigError::new("", expected)
 }
 
 #[cfg(test)]
@@ -513,6 +544,19 @@ mod tests {
         let config = load(file, &[("HOOKSWITCH__HTTP__LISTEN", "127.0.0.1:2222")]).unwrap();
         assert_eq!(config.http.listen.port(), 2222);
         assert_eq!(config.http.max_connections, 7);
+        assert_eq!(
+            load(file, &[("HOOKSWITCH__HTTP__MAX_CONNECTIONS", "9")])
+                .unwrap()
+                .http
+                .max_connections,
+            9
+        );
+        assert!(
+            load(file, &[("HOOKSWITCH__HTTP__PRE_ACTION_HOOK", "true")])
+                .unwrap()
+                .http
+                .pre_action_hook
+        );
     }
 
     #[test]
@@ -552,6 +596,19 @@ mod tests {
                 .iter()
                 .all(|message| !message.contains("hidden-token") && !message.contains('\n'))
         );
-        insta::assert_debug_snapshot!(messages);
+        insta::assert_debug_snapshot!(messages, @r#"
+        [
+            "setting http.listen: expected an address and port like 127.0.0.1:8080",
+            "setting http.public_base_url: expected scheme and host like https://hooks.example.com, without path, query or fragment",
+            "setting http.header_timeout: expected a duration like \"10s\" or \"PT5M\"",
+            "setting http.header_timeout: expected more than 0 and at most 30 s",
+            "setting http.lissten: is not a setting, expected one of `listen`, `public_base_url`, `max_connections`, `header_timeout`, `body_timeout`, `shutdown_grace`, `pre_action_hook`",
+            "setting twilio.base_url: expected an address like https://conversations.twilio.com",
+            "setting twilio.accounts[0].account_sid: expected a SID like AC0123456789abcdef0123456789abcdef (AC and 32 hexadecimal digits)",
+            "setting twilio.accounts[0].auth_tokens: expected a sequence",
+            "setting TWILIO_AUTH_TOKEN: expected beside TWILIO_ACCOUNT_SID, and is not set",
+            "setting (file): expected TOML: TOML parse error at line 1, column 5",
+        ]
+        "#);
     }
 }

@@ -1,11 +1,21 @@
 //! Parses the arguments and runs one command.
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use clap::Parser as _;
 use hookswitch::cli::Cli;
 use hookswitch::twilio;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     twilio::install_tls();
-    Cli::parse().run().await
+    match Cli::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, with its causes; a backtrace would tell an operator nothing.
+            writeln!(std::io::stderr(), "hookswitch: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,11 +1,51 @@
-//! stand-in
+//! The API that a CRM back end uses: `/v1`, bearer keys with scopes, problems, cursor pages, repeatable writes.
+//!
+//! A handler extracts, calls one operation, and shapes the answer. What the answers look like lives here, apart from
+//! the rows, so that neither the schema nor Twilio leaks into it. Reading order: [`auth`] and [`idempotency`] are what
+//! every call passes; then a file per resource; [`openapi`] completes the document that the routes generate.
+//!
+//! Owns `api_key` and `idempotency_key`; everything else is read through its owner.
+
+pub mod auth;
+mod conversations;
+mod events;
+mod group_texts;
+pub mod idempotency;
+mod ledger_then;
+mod lines;
+mod messages;
+mod openapi;
+mod participants;
+mod sends;
+mod timeline;
+mod transfers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
 use crate::clock::Clock;
 use crate::db::Notices;
 use crate::group_text::GroupTexts;
 use crate::outbox::Outbox;
 use crate::transfer::Transfers;
-use sqlx::PgPool;
-#[derive(Clone)]
+use crate::web::fallback::method_not_allowed;
+use crate::web::problem::Problem;
+use crate::web::request::bound;
+
+/// Every answer is given within this time; 503 where it cannot be.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(4_800);
+
+/// What the handlers need. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Api {
     pub pool: PgPool,
     pub clock: Clock,
@@ -13,15 +53,60 @@ pub struct Api {
     pub group_texts: GroupTexts,
     pub outbox: Outbox,
     pub notices: Notices,
+    /// Cancelled when the process is to end: who waits for entries of the log is answered at once.
+    pub shutdown: CancellationToken,
 }
-pub fn router(_api: Api) -> axum::Router {
-    axum::Router::new()
+
+/// All routes, and `GET /openapi.json`. Without a fallback, so that it can be merged; see [`crate::web::fallback`].
+pub fn router(api: Api) -> Router {
+    let (bounded, mut document) = bounded_routes().split_for_parts();
+    let (waiting, feed) = waiting_routes().split_for_parts();
+    document.merge(feed);
+    let document: Arc<RawValue> = openapi::complete(document).into();
+    let describe = get(async move || axum::Json(document));
+    bound(bounded.with_state(api.clone()), ANSWER_TIMEOUT)
+        .merge(bound(waiting.with_state(api), events::WAIT_MAX + ANSWER_TIMEOUT))
+        .route("/openapi.json", describe)
+        .method_not_allowed_fallback(method_not_allowed)
 }
-pub async fn not_found() -> crate::web::problem::Problem {
-    crate::web::problem::Problem::NotFound { what: "path" }
+
+fn bounded_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(group_texts::start, group_texts::list))
+        .routes(routes!(group_texts::show))
+        .routes(routes!(conversations::list))
+        .routes(routes!(conversations::show))
+        .routes(routes!(participants::list))
+        .routes(routes!(messages::list, sends::start))
+        .routes(routes!(sends::list))
+        .routes(routes!(sends::show))
+        .routes(routes!(timeline::list))
+        .routes(routes!(transfers::start, transfers::list))
+        .routes(routes!(transfers::show))
+        .routes(routes!(transfers::accept))
+        .routes(routes!(transfers::decline))
+        .routes(routes!(transfers::cancel))
+        .routes(routes!(lines::tenures))
 }
-pub mod idempotency {
-    pub async fn purge(_c: &mut sqlx::PgConnection, _b: jiff::Timestamp) -> Result<(), sqlx::Error> {
-        Ok(())
+
+/// Those that may wait on purpose.
+fn waiting_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(events::list))
+}
+
+/// JSON that is kept as text, as it was written; `None` where it is no JSON.
+fn raw(text: Option<String>) -> Option<Box<RawValue>> {
+    text.and_then(|text| RawValue::from_string(text).ok())
+}
+
+/// A 409 with its facts; they are an object, of names that a problem does not use itself.
+fn conflict(code: &'static str, detail: &str, facts: Value) -> Problem {
+    Problem::Conflict {
+        code,
+        detail: detail.to_owned(),
+        facts: match facts {
+            Value::Object(facts) => facts,
+            _ => Map::new(),
+        },
     }
 }

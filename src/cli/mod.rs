@@ -11,6 +11,7 @@ pub mod check;
 mod database;
 pub mod demo;
 pub mod dev;
+pub mod key;
 pub mod migrate;
 mod output;
 pub mod replay;
@@ -42,9 +43,11 @@ pub enum Command {
     Serve(serve::Args),
     /// Bring the database's schema up to date.
     Migrate,
+    /// Make, list and revoke the keys of the API.
+    Key(key::Args),
     /// Check settings, database and the Twilio account's set-up, and say what to do.
     Check(check::Args),
-    /// Project webhooks again that were set aside.
+    /// Give webhooks that were set aside, or tasks that were buried, another chance.
     Replay(replay::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
@@ -56,9 +59,10 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         let file = self.config.as_deref();
         match self.command {
-            Command::Demo(args) => demo::run(&args).await,
+            Command::Demo(args) => demo::run(Config::load(file)?, &args).await,
             Command::Dev(args) => dev::run(settings(file)?, &args).await,
             Command::Serve(args) => serve::run(settings(file)?, &args).await,
+            Command::Key(args) => key::run(settings(file)?, &args).await,
             Command::Migrate => migrate::run(settings(file)?).await,
             Command::Check(args) => check::run(settings(file)?, &args).await,
             Command::Replay(args) => replay::run(settings(file)?, &args).await,

@@ -2,25 +2,23 @@
 
 pub mod embedded;
 mod notices;
+mod pool;
 
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 
 pub use notices::Notices;
+pub use pool::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, lost, pool_with, within};
 
 /// The schema, forward only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// How long a caller waits for a connection. With [`STATEMENT_TIMEOUT`] it stays below the five seconds after which
-/// Twilio gives up on a webhook.
-pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long one statement may take on a connection of the service.
-pub const STATEMENT_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// How long a connection outside of the pool may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -39,34 +37,37 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, ConnectE
     Ok(pool_with(options(url)?, max_connections))
 }
 
-pub fn pool_with(options: PgConnectOptions, max_connections: u32) -> PgPool {
-    let statement_ms = STATEMENT_TIMEOUT.as_millis().to_string();
-    let options = options.application_name("hookswitch").options([
-        ("statement_timeout", statement_ms.as_str()),
-        ("lock_timeout", "2000"),
-        ("idle_in_transaction_session_timeout", "10000"),
-        ("tcp_user_timeout", "4000"),
-        ("tcp_keepalives_idle", "10"),
-    ]);
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .idle_timeout(Duration::from_mins(5))
-        .connect_lazy_with(options)
+pub fn options(url: &SecretString) -> Result<PgConnectOptions, ConnectError> {
+    let text = url.expose_secret();
+    // sqlx takes any scheme, and would look for the host of a MySQL for ever.
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+    {
+        return Err(ConnectError::Url);
+    }
+    PgConnectOptions::from_str(text).map_err(|_| ConnectError::Url)
 }
 
-pub fn options(url: &SecretString) -> Result<PgConnectOptions, ConnectError> {
-    PgConnectOptions::from_str(url.expose_secret()).map_err(|_| ConnectError::Url)
+/// Makes the database `name` anew and empty on the server of `options`; what it held is gone. Answers how to reach it.
+pub async fn recreate(options: &PgConnectOptions, name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let mut conn = PgConnection::connect_with(options).await?;
+    for statement in ["drop database if exists", "create database"] {
+        // A name cannot be bound, so it is quoted.
+        let statement = format!("{statement} \"{}\"", name.replace('"', "\"\""));
+        conn.execute(AssertSqlSafe(statement)).await?;
+    }
+    conn.close().await?;
+    Ok(options.clone().database(name))
 }
 
 /// Brings the schema up to date. Safe to run from several processes at once: one migrates, the others wait.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
     use sqlx::ConnectOptions as _;
-    let mut conn = options
-        .connect()
+    let mut conn = within(CONNECT_LIMIT, options.connect())
         .await
         .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+    // No deadline on this: a migration of a large table takes its time, and must not be repeated from the beginning.
     MIGRATOR.run_direct(None, &mut conn, false).await?;
     if crate::events::lift_above_restored_log(&mut conn)
         .await
@@ -75,4 +76,24 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
         tracing::warn!("the log was restored from a dump; new entries are numbered above it");
     }
     Ok(())
+}
+
+/// Whether the same work may succeed in a moment: the server is away, overloaded, read-only or shutting down.
+pub fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connection, transaction rollback, resources, operator intervention, object in use, read-only.
+            ["08", "40", "53", "57", "55"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || code == "25006"
+        }),
+        _ => false,
+    }
 }

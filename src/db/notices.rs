@@ -1,15 +1,27 @@
 //! One listening connection per process, which wakes whoever waits for tasks, webhooks or log entries.
 //!
 //! Notices are a shortcut, never the only way: everybody who waits also looks by the clock.
+//!
+//! The connection is asked for a sign of life when it has been silent for a while. That is also how we notice a database
+//! that is frozen or cut off, and call off work that would wait for it for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Acquire as _, Connection as _, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use crate::db::{ACQUIRE_TIMEOUT, within};
+
+/// How long the connection may be silent before it is asked for a sign of life.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long it may take to give one.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What can be waited for.
 #[derive(Debug, Clone)]
@@ -20,6 +32,9 @@ pub struct Notices {
     pub webhooks: Arc<Notify>,
     /// Log entries were committed; the number only grows.
     pub events: watch::Sender<u64>,
+    /// The connection that listens was lost or gives no sign of life; whoever waits on the database had better begin
+    /// again.
+    pub lost: Arc<Notify>,
 }
 
 impl Default for Notices {
@@ -28,6 +43,7 @@ impl Default for Notices {
             tasks: Arc::default(),
             webhooks: Arc::default(),
             events: watch::Sender::new(0),
+            lost: Arc::default(),
         }
     }
 }
@@ -39,6 +55,7 @@ impl Notices {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 result = self.listen_once(&pool) => {
+                    self.lost.notify_waiters();
                     if let Err(error) = result {
                         warn!(error = &error as &dyn std::error::Error, "lost the connection that listens for notices");
                     }
@@ -46,27 +63,36 @@ impl Notices {
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = tokio::time::sleep(PAUSE) => {}
             }
         }
     }
 
     async fn listen_once(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener
-            .listen_all([
-                crate::queue::CHANNEL,
-                crate::inbox::CHANNEL,
-                crate::events::CHANNEL,
-            ])
-            .await?;
+        // A pool of its own: a listener that is dropped says goodbye first and waits for the answer, which, where none
+        // comes, would keep a place in the common pool until the system gives the connection up.
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(pool.connect_options().as_ref().clone());
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.eager_reconnect(false);
+        let channels = [
+            crate::queue::CHANNEL,
+            crate::inbox::CHANNEL,
+            crate::events::CHANNEL,
+        ];
+        within(ANSWER_LIMIT, listener.listen_all(channels)).await?;
+        // What came while nobody listened is unknown.
         self.wake_all();
-        // None: the connection was lost and is back; what came in between is unknown.
-        while let Some(notice) = listener.try_recv().await? {
-            self.wake(notice.channel());
+        loop {
+            match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+                Ok(Ok(Some(notice))) => self.wake(notice.channel()),
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => within(ANSWER_LIMIT, sign_of_life(&mut listener)).await?,
+            }
         }
-        self.wake_all();
-        Ok(())
     }
 
     fn wake(&self, channel: &str) {
@@ -83,4 +109,8 @@ impl Notices {
         self.webhooks.notify_waiters();
         self.events.send_modify(|count| *count += 1);
     }
+}
+
+async fn sign_of_life(listener: &mut PgListener) -> Result<(), sqlx::Error> {
+    listener.acquire().await?.ping().await
 }

@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid};
 
-pub use store::{EventRow, append, lift_above_restored_log, page, page_of_conversation};
+pub use store::{
+    EventRow, append, end, lift_above_restored_log, of_conversation, page, page_of_conversation,
+};
 
 /// The channel on which PostgreSQL tells listeners that entries were committed.
 pub const CHANNEL: &str = "hookswitch_event";

@@ -130,6 +130,44 @@ pub async fn page(
     Ok(rows.into_iter().map(|row| event_row!(row)).collect())
 }
 
+/// The last place up to which [`page`] reads now; `None` while nothing is to be read.
+pub async fn end(conn: &mut PgConnection) -> Result<Option<Position>, sqlx::Error> {
+    let row = sqlx::query!(
+        "-- events.end
+        select commit_xid, event_id from event
+        where commit_xid < log_horizon()
+        order by commit_xid desc, event_id desc
+        limit 1"
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| Position {
+        commit_xid: row.commit_xid,
+        event_id: row.event_id,
+    }))
+}
+
+/// All entries of some kinds of one conversation, in the log's order.
+pub async fn of_conversation(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    kinds: &[&str],
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- events.of_conversation
+        select commit_xid, event_id, type, account_sid, conversation_sid, subject, actor, via, cause,
+               occurred_at, recorded_at, data
+        from event
+        where conversation_sid = $1 and type = any($2)
+        order by commit_xid, event_id",
+        conversation_sid,
+        kinds as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| event_row!(row)).collect())
+}
+
 /// As [`page`], of one conversation.
 pub async fn page_of_conversation(
     conn: &mut PgConnection,

@@ -64,10 +64,6 @@ impl GroupTexts {
     ) -> Result<GroupText, StartGroupTextError> {
         let now = self.clock.now();
         let valid = self.validate(&new).map_err(StartGroupTextError::Invalid)?;
-        let (account, roster) = (valid.account_sid.clone(), valid.roster.clone());
-        if let Some(group_text_id) = store::in_the_making(conn, account.as_str(), &roster).await? {
-            return Err(StartGroupTextError::InTheMaking { group_text_id });
-        }
         let group = GroupText {
             group_text_id: new_id(),
             account_sid: valid.account_sid.into_string(),
@@ -86,13 +82,7 @@ impl GroupTexts {
             created_at: now,
             updated_at: now,
         };
-        if !store::insert(conn, &group).await? {
-            // Somebody else asked for the same at this moment, and was first.
-            return match store::in_the_making(conn, account.as_str(), &roster).await? {
-                Some(group_text_id) => Err(StartGroupTextError::InTheMaking { group_text_id }),
-                None => Err(StartGroupTextError::Database(sqlx::Error::RowNotFound)),
-            };
-        }
+        insert_unless_in_the_making(conn, &group).await?;
         put_create(conn, &group, now).await?;
         tell(
             conn,
@@ -128,6 +118,23 @@ impl GroupTexts {
                     .map(|number| (number.as_str().to_owned(), account.account_sid.clone()))
             })
             .collect()
+    }
+}
+
+/// Of two requests for the same roster the database lets one in; the other is told which. One that was in the making
+/// and no longer is, is no obstacle: then it is tried again.
+async fn insert_unless_in_the_making(
+    conn: &mut PgConnection,
+    group: &GroupText,
+) -> Result<(), StartGroupTextError> {
+    let roster = group.roster.as_deref().unwrap_or_default();
+    loop {
+        if store::insert(conn, group).await? {
+            return Ok(());
+        }
+        if let Some(group_text_id) = store::in_the_making(conn, &group.account_sid, roster).await? {
+            return Err(StartGroupTextError::InTheMaking { group_text_id });
+        }
     }
 }
 

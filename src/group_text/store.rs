@@ -58,7 +58,7 @@ fn word<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_value(serde_json::Value::from(text)).expect("the column's check allows only these words")
 }
 
-/// Inserts a group text, unless the conversation has one already, or one of the same numbers is being made.
+/// Inserts a group text, unless the conversation has one already, or one of the same roster is in the making.
 pub(super) async fn insert(conn: &mut PgConnection, group: &GroupText) -> Result<bool, sqlx::Error> {
     let asked_for = group.origin == Origin::Requested;
     let members = serde_json::to_value(&group.members).unwrap_or_default();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::clock::Clock;
-use crate::db::Notices;
+use crate::db::{self, Notices, is_passing};
 use crate::events::{self, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
 use crate::inbox::store::{self, Pending};
@@ -20,7 +20,6 @@ use crate::mirror::{Observed, project};
 use crate::projection;
 use crate::twilio::form::Form;
 use crate::twilio::webhook::Webhook;
-use crate::web::problem::is_passing;
 
 /// Projects what waits, lane by lane. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,22 +33,32 @@ pub struct Projector {
 /// The longest sleep between two looks, where a notice was lost.
 const POLL: Duration = Duration::from_secs(1);
 
+/// After a batch that failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
 impl Projector {
-    /// Works until cancelled. A batch under way is finished first.
+    /// Works until cancelled. A batch under way is finished first, unless the database is lost meanwhile.
     pub async fn run(self, notices: Arc<Notices>, cancel: CancellationToken) {
+        let mut limit = self.batch;
         while !cancel.is_cancelled() {
             let woken = notices.webhooks.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            match self.project_lane().await {
+            match self.project_unless_lost(limit, &notices).await {
                 Ok(0) => {}
-                Ok(_) => continue,
+                Ok(_) => {
+                    limit = limit.saturating_mul(2).min(self.batch);
+                    continue;
+                }
                 Err(error) => {
                     warn!(
                         error = &error as &dyn std::error::Error,
                         "cannot project webhooks, trying again"
                     );
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    // It may have been too much for the time that a statement has; a smaller piece gets through.
+                    limit = (limit / 4).max(1);
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
             }
             tokio::select! {
@@ -60,11 +69,22 @@ impl Projector {
         }
     }
 
+    /// A batch takes as long as it takes, but nothing comes of one whose database is gone.
+    async fn project_unless_lost(&self, limit: u16, notices: &Notices) -> Result<usize, sqlx::Error> {
+        let lost = notices.lost.notified();
+        tokio::pin!(lost);
+        lost.as_mut().enable();
+        tokio::select! {
+            settled = self.project_lane(limit) => settled,
+            () = lost => Err(db::lost()),
+        }
+    }
+
     /// Projects until nothing waits. Answers how many webhooks that settled.
     pub async fn run_until_idle(&self) -> Result<usize, sqlx::Error> {
         let mut settled = 0;
         loop {
-            match self.project_lane().await? {
+            match self.project_lane(self.batch).await? {
                 0 => return Ok(settled),
                 some => settled += some,
             }
@@ -72,13 +92,13 @@ impl Projector {
     }
 
     /// Settles the oldest webhooks of one lane. 0: nothing waits that nobody works on.
-    async fn project_lane(&self) -> Result<usize, sqlx::Error> {
+    async fn project_lane(&self, limit: u16) -> Result<usize, sqlx::Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         let Some(lane) = store::lock_lane(&mut transaction).await? else {
             return Ok(0);
         };
-        let pending = store::pending(&mut transaction, lane, i64::from(self.batch)).await?;
+        let pending = store::pending(&mut transaction, lane, i64::from(limit)).await?;
         let mut batch = Batch::default();
         for webhook in &pending {
             match read(webhook) {

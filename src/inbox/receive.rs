@@ -33,7 +33,7 @@ use crate::web::problem::Problem;
 pub const BODY_LIMIT: usize = 256 * 1024;
 
 /// Twilio gives up after 5 s; we answer before, so that both sides know what became of the webhook.
-const STORE_TIMEOUT: Duration = Duration::from_secs(4);
+const STORE_TIMEOUT: Duration = Duration::from_millis(3_500);
 
 /// What is kept of unverified webhooks in mode `observe`, at most.
 const QUARANTINE_MAX: i64 = 10_000;
@@ -83,6 +83,9 @@ async fn receive(State(inbox): State<Inbox>, request: Request) -> Response {
         }
         Err(refused) => {
             metrics::counter!("hookswitch_webhooks_refused_total", "reason" => refused.reason).increment(1);
+            if refused.problem == Problem::MethodNotAllowed {
+                return ([(header::ALLOW, "GET, POST")], refused.problem.into_response()).into_response();
+            }
             refused.problem.into_response()
         }
     }

@@ -2,14 +2,20 @@
 //!
 //! Nobody waits for a timer: a webhook that finds the writer idle is written at once and alone. The cost of a commit is
 //! shared by all that came during the one before.
+//!
+//! A write that the database did not take is tried again for a moment: a webhook has one key for ever, so that a second
+//! attempt stores nothing twice, and a restart of the database that is over in a second costs no refusal.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::db::{self, is_passing};
 use crate::inbox::{NewWebhook, Stored, store};
 
 /// Webhooks written in one statement at most.
@@ -17,6 +23,16 @@ const BATCH_MAX: usize = 512;
 
 /// Webhooks that may wait for the writer; beyond it the answer is 503.
 const QUEUE_MAX: usize = 8192;
+
+/// How long a batch is tried. Those who wait behind it are to be answered within five seconds, too.
+const WRITE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long one attempt waits for a connection: a database that is back should not wait for an attempt that began
+/// before.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Hands webhooks to the task that commits them. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -83,7 +99,7 @@ async fn write(pool: &PgPool, batch: Vec<Request>) {
     if batch.is_empty() {
         return;
     }
-    match insert(pool, &batch).await {
+    match insert_in_time(pool, &batch).await {
         Ok(new) => answer(batch, &new),
         Err(error) => {
             tracing::warn!(
@@ -99,10 +115,28 @@ async fn write(pool: &PgPool, batch: Vec<Request>) {
     }
 }
 
+async fn insert_in_time(pool: &PgPool, batch: &[Request]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let deadline = Instant::now() + WRITE_LIMIT;
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        match db::within(rest, insert(pool, batch)).await {
+            Err(error) if is_passing(&error) && Instant::now() + RETRY_PAUSE < deadline => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "storing webhooks once more"
+                );
+                sleep(RETRY_PAUSE).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
 /// The same webhook may stand in a batch twice; PostgreSQL takes the first.
 async fn insert(pool: &PgPool, batch: &[Request]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let webhooks: Vec<&NewWebhook> = batch.iter().map(|request| &request.webhook).collect();
-    let mut transaction = pool.begin().await?;
+    let mut conn = db::within(ACQUIRE_LIMIT, pool.acquire()).await?;
+    let mut transaction = conn.begin().await?;
     let new = store::insert(&mut transaction, &webhooks).await?;
     transaction.commit().await?;
     Ok(new.into_iter().collect())

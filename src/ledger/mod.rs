@@ -16,7 +16,9 @@ use crate::ids::{ConversationSid, ParticipantSid, PhoneNumber};
 use crate::mirror::Version;
 
 pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line};
-pub use store::{Affected, holder_of, lines_of, record, tenures_of_conversation, tenures_of_line};
+pub use store::{
+    Affected, holder_of, lines_of, lines_of_many, record, tenures_of_conversation, tenures_of_line,
+};
 
 /// What a source says about the seat of one participant, as of a time.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -142,14 +142,19 @@ impl Difference {
 }
 
 fn is_same(tenure: &Tenure, span: &Span) -> bool {
-    tenure.holder == span.holder && tenure.from == span.from && tenure.to == span.to
+    has_holder_of(tenure, span) && tenure.from == span.from && tenure.to == span.to
+}
+
+/// A line that is gone has no holder, like one that nobody staffs; they are not the same.
+fn has_holder_of(tenure: &Tenure, span: &Span) -> bool {
+    tenure.holder == span.holder && (tenure.cause == Cause::Removed) == span.vacant
 }
 
 /// The stored tenure that this span is, known better or with another end.
 fn closest<'a>(old: &[&'a Tenure], span: &Span) -> Option<&'a Tenure> {
     let distance = |tenure: &Tenure| tenure.from.duration_since(span.from).abs();
     old.iter()
-        .filter(|tenure| tenure.holder == span.holder && distance(tenure) <= SignedDuration::from_secs(1))
+        .filter(|tenure| has_holder_of(tenure, span) && distance(tenure) <= SignedDuration::from_secs(1))
         .min_by_key(|tenure| distance(tenure))
         .copied()
 }
@@ -412,7 +417,8 @@ pub async fn holder_of(
     let row = sqlx::query!(
         "-- ledger.holder_of
         select holder from tenure
-        where conversation_sid = $1 and line = $2 and superseded_at is null and upper_inf(during)",
+        where conversation_sid = $1 and line = $2 and superseded_at is null and upper_inf(during)
+          and cause <> 'removed'",
         conversation_sid,
         line,
     )
@@ -421,7 +427,7 @@ pub async fn holder_of(
     Ok(row.map(|row| row.holder))
 }
 
-/// The lines that a conversation has now, with their holders.
+/// The lines that a conversation has now, with their holders. A number whose last participant was removed is none.
 pub async fn lines_of(
     conn: &mut PgConnection,
     conversation_sid: &str,
@@ -429,13 +435,33 @@ pub async fn lines_of(
     let rows = sqlx::query!(
         "-- ledger.lines_of
         select line, holder from tenure
-        where conversation_sid = $1 and superseded_at is null and upper_inf(during)
+        where conversation_sid = $1 and superseded_at is null and upper_inf(during) and cause <> 'removed'
         order by line",
         conversation_sid,
     )
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (row.line, row.holder)).collect())
+}
+
+/// As [`lines_of`], of many conversations at once: conversation, line, holder.
+pub async fn lines_of_many(
+    conn: &mut PgConnection,
+    conversation_sids: &[&str],
+) -> Result<Vec<(String, String, Option<String>)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "-- ledger.lines_of_many
+        select conversation_sid, line, holder from tenure
+        where conversation_sid = any($1) and superseded_at is null and upper_inf(during) and cause <> 'removed'
+        order by conversation_sid, line",
+        conversation_sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.conversation_sid, row.line, row.holder))
+        .collect())
 }
 
 /// All tenures of a conversation's lines as believed now, oldest first.

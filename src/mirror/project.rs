@@ -60,7 +60,7 @@ pub fn webhook(account_sid: &AccountSid, webhook: &Webhook, cause: &str) -> Resu
         .source
         .as_ref()
         .filter(|_| tells_source)
-        .map(|source| source.as_str().to_owned());
+        .map(|source| safe(source.as_str()));
     Ok(changes
         .into_iter()
         .map(|change| Observed {

@@ -260,24 +260,58 @@ macro_rules! message_row {
 }
 
 /// Messages of a conversation in its order, those after `after` (an index and a SID, for paging), removed ones left out.
+/// One without an index comes last.
 pub async fn messages(
     conn: &mut PgConnection,
     conversation_sid: &str,
-    after: Option<(i64, String)>,
+    after: Option<(Option<i64>, &str)>,
     limit: i64,
 ) -> Result<Vec<MessageRow>, sqlx::Error> {
+    let (index, sid) = after.unzip();
     let rows = sqlx::query!(
         "-- mirror.messages
         select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
                created_at, version_at, removed_at
         from message
         where conversation_sid = $1 and removed_at is null
-          and ($2::bigint is null or (message_index, message_sid) > ($2, $3::text))
+          and ($3::text is null
+               or (message_index, message_sid) > ($2::bigint, $3)
+               or (message_index is null and ($2 is not null or message_sid > $3)))
         order by message_index, message_sid
         limit $4",
         conversation_sid,
-        after.as_ref().map(|(index, _)| *index),
-        after.as_ref().map(|(_, sid)| sid.as_str()) as _,
+        index.flatten(),
+        sid as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| message_row!(row)).collect())
+}
+
+/// Messages of a conversation in the order of their time (of creation, where it is known), removed ones included;
+/// those after `after` (a time, an index and a SID, for paging). One without an index comes first of its instant.
+pub async fn messages_by_time(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    after: Option<(Timestamp, i64, &str)>,
+    limit: i64,
+) -> Result<Vec<MessageRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- mirror.messages_by_time
+        select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
+               created_at, version_at, removed_at
+        from message
+        where conversation_sid = $1
+          and ($2::timestamptz is null
+               or (coalesce(created_at, version_at), coalesce(message_index, -1), message_sid collate "C")
+                  > ($2, $3::bigint, $4::text))
+        order by coalesce(created_at, version_at), coalesce(message_index, -1), message_sid collate "C"
+        limit $5"#,
+        conversation_sid,
+        after.map(|(at, _, _)| at.to_sqlx()) as _,
+        after.map(|(_, index, _)| index),
+        after.map(|(_, _, sid)| sid),
         limit,
     )
     .fetch_all(conn)

@@ -112,6 +112,24 @@ pub async fn is_held(conn: &mut PgConnection, lease: Lease) -> Result<bool, sqlx
     Ok(row.is_some())
 }
 
+/// Makes a claim last longer. False: the lease was lost.
+pub(super) async fn extend(
+    conn: &mut PgConnection,
+    lease: Lease,
+    lease_expires_at: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let extended = sqlx::query!(
+        "-- queue.extend
+        update task set lease_expires_at = $3 where task_id = $1 and lease_token = $2",
+        lease.task_id,
+        lease.token,
+        lease_expires_at.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(extended.rows_affected() == 1)
+}
+
 /// Gives a task back, to be run again at `run_at`. `counts` says whether the attempt is held against it.
 pub(super) async fn give_back(
     conn: &mut PgConnection,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgPool;
@@ -12,14 +12,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
 use crate::clock::Clock;
+use crate::db::{self, is_passing};
 use crate::queue::{Handler, Outcome, Task, backoff, store};
+
+/// How long one of our own steps on the database may take; more than a living database ever needs, which has limits of
+/// its own.
+const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// Between two attempts while the database is away.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// How many tasks run at once in this process.
     pub concurrency: usize,
-    /// How long a claim lasts. A run is stopped a little before.
+    /// How long a claim lasts. It is extended while the task runs, so this is how long the work of a process that died
+    /// waits for another one.
     pub lease: Duration,
+    /// The longest that one run of a task may take.
+    pub run_time_limit: Duration,
     /// The longest sleep between two looks.
     pub poll: Duration,
 }
@@ -28,7 +38,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrency: 16,
-            lease: Duration::from_secs(90),
+            lease: Duration::from_secs(20),
+            run_time_limit: Duration::from_mins(2),
             poll: Duration::from_secs(5),
         }
     }
@@ -76,7 +87,9 @@ impl Worker {
                         error = &error as &dyn std::error::Error,
                         "cannot claim tasks, trying again"
                     );
-                    Vec::new()
+                    // Soon, and not by the slow tick: the database may be back at any moment.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
             };
             let more_may_wait =
@@ -119,15 +132,18 @@ impl Worker {
             return Ok(Vec::new());
         }
         let now = self.clock.now();
-        let mut conn = self.pool.acquire().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        store::claim(
-            &mut conn,
-            &self.kinds,
-            limit,
-            now,
-            after(now, self.settings.lease),
-        )
+        db::within(STEP_LIMIT, async {
+            let mut conn = self.pool.acquire().await?;
+            store::claim(
+                &mut conn,
+                &self.kinds,
+                limit,
+                now,
+                after(now, self.settings.lease),
+            )
+            .await
+        })
         .await
     }
 
@@ -135,13 +151,16 @@ impl Worker {
         if running >= self.settings.concurrency {
             return self.settings.poll;
         }
-        let next = match self.pool.acquire().await {
-            Ok(mut conn) => store::next_due(&mut conn, &self.kinds).await.ok().flatten(),
-            Err(_) => None,
+        let next = db::within(STEP_LIMIT, async {
+            let mut conn = self.pool.acquire().await?;
+            store::next_due(&mut conn, &self.kinds).await
+        })
+        .await;
+        let until = match next {
+            Ok(Some(at)) => Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO),
+            Ok(None) => self.settings.poll,
+            Err(_) => PAUSE,
         };
-        let until = next.map_or(self.settings.poll, |at| {
-            Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
-        });
         until.clamp(Duration::from_millis(5), self.settings.poll)
     }
 
@@ -151,11 +170,15 @@ impl Worker {
             let Some(handler) = self.handlers.get(task.kind.as_str()) else {
                 return;
             };
-            let limit = self.settings.lease.mul_f32(0.8);
-            let outcome = tokio::time::timeout(limit, handler.run(&task))
+            let claimed = Instant::now();
+            let Some(outcome) = self.run_leased(handler.as_ref(), &task).await else {
+                warn!("the task went to another worker, stopped");
+                return;
+            };
+            if let Err(error) = self
+                .settle_while_leased(handler.as_ref(), &task, &outcome, claimed)
                 .await
-                .unwrap_or_else(|_| Outcome::Retry(anyhow::anyhow!("stopped after {} s", limit.as_secs())));
-            if let Err(error) = self.settle(handler.as_ref(), &task, outcome).await {
+            {
                 // The lease runs out and the task is run again.
                 warn!(
                     error = &error as &dyn std::error::Error,
@@ -167,7 +190,56 @@ impl Worker {
         .await;
     }
 
-    async fn settle(&self, handler: &dyn Handler, task: &Task, outcome: Outcome) -> Result<(), sqlx::Error> {
+    /// Runs the task while its lease is kept alive. None: the lease was lost, and the run was stopped where it was.
+    async fn run_leased(&self, handler: &dyn Handler, task: &Task) -> Option<Outcome> {
+        let limit = self.settings.run_time_limit;
+        let run = tokio::time::timeout(limit, handler.run(task));
+        tokio::pin!(run);
+        let mut beat = tokio::time::interval(self.settings.lease / 3);
+        beat.reset();
+        loop {
+            tokio::select! {
+                outcome = &mut run => {
+                    let stopped = || Outcome::Retry(anyhow::anyhow!("stopped after {} s", limit.as_secs()));
+                    return Some(outcome.unwrap_or_else(|_| stopped()));
+                }
+                _ = beat.tick() => {
+                    let now = self.clock.now();
+                    let extended = db::within(STEP_LIMIT, async {
+                        let mut conn = self.pool.acquire().await?;
+                        store::extend(&mut conn, task.lease, after(now, self.settings.lease)).await
+                    });
+                    let extended = extended.await;
+                    // Without an answer we go on: what is recorded names the token.
+                    if matches!(extended, Ok(false)) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Records the outcome, for as long as that can still be of use: a database that comes back after a moment should not
+    /// have the task wait for the end of its lease.
+    async fn settle_while_leased(
+        &self,
+        handler: &dyn Handler,
+        task: &Task,
+        outcome: &Outcome,
+        claimed: Instant,
+    ) -> Result<(), sqlx::Error> {
+        loop {
+            let settled = db::within(STEP_LIMIT, self.settle(handler, task, outcome)).await;
+            match settled {
+                Err(error) if is_passing(&error) && claimed.elapsed() < self.settings.lease => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn settle(&self, handler: &dyn Handler, task: &Task, outcome: &Outcome) -> Result<(), sqlx::Error> {
         let now = self.clock.now();
         let mut conn = self.pool.acquire().await?;
         match outcome {
@@ -176,7 +248,7 @@ impl Worker {
                 store::finish(&mut conn, task.lease).await?;
             }
             Outcome::Wait(pause) => {
-                store::give_back(&mut conn, task.lease, now + pause, false, None).await?;
+                store::give_back(&mut conn, task.lease, now + *pause, false, None).await?;
             }
             Outcome::Retry(cause) if task.attempts < task.attempts_max => {
                 let text = format!("{cause:#}");

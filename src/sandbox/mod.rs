@@ -5,8 +5,8 @@
 //! product but identifiers, the clock and how Twilio signs. The two meet on the wire, as the product and Twilio do.
 //! `docs/SANDBOX.md` says how to use it and what it takes its rules from.
 //!
-//! [`model`] holds the account and its rules, and is pure; [`world`] runs it; [`rest`] and [`admin`] are what can be
-//! asked; [`server`] is the connection, [`sender`] sends webhooks, [`faults`] spoils both.
+//! `model` holds the account and its rules, and is pure; `world` runs it; `rest` and `admin` are what can be
+//! asked; `server` is the connection, `sender` sends webhooks, `faults` spoils both.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -187,12 +187,20 @@ impl Sandbox {
     }
 
     /// Stops listening, lets requests under way finish within a second, and drops what is not delivered.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.closing.cancel();
-        drop(self.serving.await);
+        drop((&mut self.serving).await);
         self.world.ended.cancel();
         self.world.tasks.close();
         self.world.tasks.wait().await;
+    }
+}
+
+impl Drop for Sandbox {
+    /// Ends everything at once; [`Sandbox::stop`] is the orderly way.
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.world.ended.cancel();
     }
 }
 

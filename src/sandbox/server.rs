@@ -22,10 +22,12 @@ use super::faults::{Effect, RestPlan};
 use super::model::refusal::{
     BAD_GATEWAY, GATEWAY_TIMEOUT, INVALID_PARAMETER, Refusal, SERVER_ERROR, TOO_MANY_REQUESTS, UNAVAILABLE,
 };
-use super::rest::faults_of;
+use super::rest::{faults_of, limited};
 use super::world::World;
 
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// The largest body of all: media.
+const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// How long requests under way may take when the server stops.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -90,10 +92,12 @@ fn connection(
 
 impl Front {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response, HangUp> {
-        let request = request.map(Body::new);
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let request = match whole(request).await {
+            Ok(request) => request,
+            Err(refusal) => return Ok(refusal.into_response()),
+        };
+        let (under_way, _guard) = UnderWay::begin(&self.under_way);
         let answer = self.answer_with_faults(request).await;
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
         let mut answer = answer?;
         let headers = answer.headers_mut();
         headers.insert("twilio-concurrent-requests", HeaderValue::from(under_way));
@@ -134,6 +138,29 @@ impl Front {
             Ok(response) => response,
             Err(never) => match never {},
         }
+    }
+}
+
+/// Reads the body before anything is answered. An answer that comes first makes hyper close the connection, and the
+/// client's next request on it would fail.
+async fn whole(request: Request<Incoming>) -> Result<Request<Body>, Refusal> {
+    let (parts, body) = request.into_parts();
+    let bytes = limited(Body::new(body), BODY_BYTES_MAX).await?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// Counts a request for as long as it lives, also one whose client went away.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> (usize, Self) {
+        (count.fetch_add(1, Ordering::Relaxed) + 1, Self(count))
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

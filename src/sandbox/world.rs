@@ -10,9 +10,9 @@ use tokio_util::task::TaskTracker;
 use crate::ids::{AccountSid, ApiKeySid, ConversationSid, MessageSid, ServiceSid};
 
 use super::faults::{Dice, WebhookPlan};
-use super::model::conversations::SetupStep;
-use super::model::messages::CarryStep;
+use super::model::carrier::CarryStep;
 use super::model::refusal::{Refusal, WEBHOOK_REFUSED};
+use super::model::setup::SetupStep;
 use super::model::webhook::{Event, EventName};
 use super::model::{Account, Effect};
 use super::pending::Pending;

@@ -186,48 +186,71 @@ impl Transfers {
 
     /// The target takes the line; the swap begins.
     pub async fn accept(&self, transfer_id: Uuid, by: &str) -> Result<Transfer, DecideError> {
-        let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        let mut transfer = lock_offered(&mut transaction, transfer_id, now).await?;
+        let transfer = self.accept_in(&mut transaction, transfer_id, by).await?;
+        transaction.commit().await?;
+        Ok(transfer)
+    }
+
+    /// As [`Transfers::accept`], within the caller's transaction.
+    pub async fn accept_in(
+        &self,
+        conn: &mut PgConnection,
+        transfer_id: Uuid,
+        by: &str,
+    ) -> Result<Transfer, DecideError> {
+        let now = self.clock.now();
+        let mut transfer = lock_offered(conn, transfer_id, now).await?;
         only_the_target(&transfer, by)?;
         transfer.state = State::Swapping;
         transfer.decided_by = Some(by.to_owned());
         transfer.swap_deadline_at = Some(now + signed(self.settings.swap_timeout));
         transfer.updated_at = now;
-        store::update(&mut transaction, &transfer).await?;
-        put_swap(&mut transaction, &transfer, now).await?;
-        tell(
-            &mut transaction,
-            &transfer,
-            EventKind::TransferAccepted,
-            by,
-            Via::Api,
-            now,
-        )
-        .await?;
-        transaction.commit().await?;
+        store::update(conn, &transfer).await?;
+        put_swap(conn, &transfer, now).await?;
+        tell(conn, &transfer, EventKind::TransferAccepted, by, Via::Api, now).await?;
         Ok(transfer)
     }
 
     /// The target does not want it; the line stays as it is.
     pub async fn decline(&self, transfer_id: Uuid, by: &str) -> Result<Transfer, DecideError> {
-        let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        let transfer = lock_offered(&mut transaction, transfer_id, now).await?;
-        only_the_target(&transfer, by)?;
-        let transfer = end_offer(&mut transaction, transfer, State::Declined, Some(by), now).await?;
+        let transfer = self.decline_in(&mut transaction, transfer_id, by).await?;
         transaction.commit().await?;
         Ok(transfer)
     }
 
+    /// As [`Transfers::decline`], within the caller's transaction.
+    pub async fn decline_in(
+        &self,
+        conn: &mut PgConnection,
+        transfer_id: Uuid,
+        by: &str,
+    ) -> Result<Transfer, DecideError> {
+        let now = self.clock.now();
+        let transfer = lock_offered(conn, transfer_id, now).await?;
+        only_the_target(&transfer, by)?;
+        Ok(end_offer(conn, transfer, State::Declined, Some(by), now).await?)
+    }
+
     /// Whoever asked for it takes the offer back.
     pub async fn cancel(&self, transfer_id: Uuid, by: &str) -> Result<Transfer, DecideError> {
-        let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        let transfer = lock_offered(&mut transaction, transfer_id, now).await?;
-        let transfer = end_offer(&mut transaction, transfer, State::Cancelled, Some(by), now).await?;
+        let transfer = self.cancel_in(&mut transaction, transfer_id, by).await?;
         transaction.commit().await?;
         Ok(transfer)
+    }
+
+    /// As [`Transfers::cancel`], within the caller's transaction.
+    pub async fn cancel_in(
+        &self,
+        conn: &mut PgConnection,
+        transfer_id: Uuid,
+        by: &str,
+    ) -> Result<Transfer, DecideError> {
+        let now = self.clock.now();
+        let transfer = lock_offered(conn, transfer_id, now).await?;
+        Ok(end_offer(conn, transfer, State::Cancelled, Some(by), now).await?)
     }
 
     /// Ends the offer if its time is up. One that was answered meanwhile is left alone.

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use crate::db::is_passing;
+
 /// Every way in which we refuse or fail.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
@@ -177,7 +179,7 @@ impl Problem {
             Self::IdempotencyInProgress => Some("repeat the request in a moment".to_owned()),
             Self::TooLarge { limit_bytes } => Some(format!("at most {limit_bytes} bytes are taken")),
             Self::UnsupportedMediaType { expected } => Some(format!("send `Content-Type: {expected}`")),
-            Self::Unavailable => Some("nothing was done; repeat the request in a moment".to_owned()),
+            Self::Unavailable => Some("repeat the request in a moment, with the same Idempotency-Key where it had one".to_owned()),
             Self::Internal => Some("repeat the request with the same Idempotency-Key, or ask with the request id".to_owned()),
             Self::SignatureRefused | Self::MethodNotAllowed | Self::RequestTimeout | Self::TooManyRequests => None,
         }
@@ -234,25 +236,5 @@ impl From<sqlx::Error> for Problem {
         } else {
             Self::Internal
         }
-    }
-}
-
-/// Whether the same request may succeed in a moment: the server is away, overloaded, read-only or shutting down.
-pub fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Connection, transaction rollback, resources, operator intervention, object in use, read-only.
-            ["08", "40", "53", "57", "55"]
-                .iter()
-                .any(|class| code.starts_with(class))
-                || code == "25006"
-        }),
-        _ => false,
     }
 }

@@ -5,11 +5,13 @@
     reason = "in what tests share, as in tests, a panic is how a failure is told"
 )]
 
+mod api;
 mod convergence;
 mod crash;
 mod embedded;
 mod group_text;
 mod mirror;
+mod outage;
 mod outbox;
 mod queue;
 mod sandbox;
@@ -20,3 +22,4 @@ mod transfer;
 mod transfers_under_faults;
 mod twilio_client;
 mod verify_signature;
+mod webhooks;

@@ -1,20 +1,16 @@
 //! Operations on conversations: creating, with or without participants, changing, removing, and what their timers do.
 
-use std::collections::VecDeque;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::{ConversationSid, MessagingServiceSid, ServiceSid};
 
-use super::conversation::{Conversation, Founder, Head, Inbound, Setup, State};
+use super::conversation::{Conversation, Head, Setup, State};
 use super::event::{self, Origin, Reason};
-use super::group::{self, Claim, GROUP_LIMIT, Member};
-use super::participants::NewParticipant;
+use super::group::{self, Claim, Member};
 use super::refusal::{
     CREATED_CLOSED, GROUP_EXISTS, MESSAGING_SERVICE_INVALID, MESSAGING_SERVICE_NOT_OURS, NOT_MODIFIABLE,
-    PAIR_BOUND, PAIRS_IN_USE, Refusal, STATE_EMPTY, STATE_INVALID, TIMER_CLOSED_FORMAT, TIMER_CLOSED_SHORT,
-    TIMER_INACTIVE_FORMAT, TIMER_INACTIVE_SHORT, TIMER_WITHOUT_STATE, TOO_MANY_AT_ONCE, UNIQUE_NAME_IS_SID,
-    UNIQUE_NAME_TAKEN,
+    PAIR_BOUND, Refusal, STATE_EMPTY, STATE_INVALID, TIMER_CLOSED_FORMAT, TIMER_CLOSED_SHORT,
+    TIMER_INACTIVE_FORMAT, TIMER_INACTIVE_SHORT, TIMER_WITHOUT_STATE, UNIQUE_NAME_IS_SID, UNIQUE_NAME_TAKEN,
 };
 use super::webhook::{ConversationWebhook, Event, EventName};
 use super::{
@@ -37,16 +33,13 @@ pub(crate) struct ConversationFields {
     pub(crate) dates: Dates,
 }
 
-/// A step of setting a conversation up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SetupStep {
-    More,
-    Done,
-}
-
 impl Account {
     /// The head of a conversation to be created, if Twilio would create it.
-    fn draft_conversation(&self, service: &ServiceSid, fields: &ConversationFields) -> Result<Head, Refusal> {
+    pub(super) fn draft_conversation(
+        &self,
+        service: &ServiceSid,
+        fields: &ConversationFields,
+    ) -> Result<Head, Refusal> {
         if fields.state.is_none() && (fields.inactive_timer.is_some() || fields.closed_timer.is_some()) {
             return Err(TIMER_WITHOUT_STATE.refuse());
         }
@@ -173,47 +166,6 @@ impl Account {
         Ok(self.open_conversation(head, None, Vec::new(), &Origin::Rest, cause))
     }
 
-    /// Creates a conversation and, one after the other and a little later, all of its participants.
-    pub(crate) fn create_with_participants(
-        &mut self,
-        service: &ServiceSid,
-        fields: &ConversationFields,
-        participants: &[NewParticipant],
-        cause: Cause,
-    ) -> Result<ConversationSid, Refusal> {
-        let mut head = self.draft_conversation(service, fields)?;
-        let founders = self.draft_founders(participants)?;
-        let setup = Setup {
-            cause,
-            founders: founders.into(),
-            ends_in: head.state,
-            inbound: VecDeque::new(),
-        };
-        head.state = State::Initializing;
-        Ok(self.open_conversation(head, Some(setup), Vec::new(), &Origin::Rest, cause))
-    }
-
-    fn draft_founders(&self, participants: &[NewParticipant]) -> Result<Vec<Founder>, Refusal> {
-        if participants.len() > GROUP_LIMIT {
-            return Err(TOO_MANY_AT_ONCE.refuse());
-        }
-        let founders: Vec<Founder> = participants
-            .iter()
-            .map(|participant| self.draft_founder(participant))
-            .collect::<Result<_, _>>()?;
-        let members: Vec<Member> = founders.iter().map(|founder| founder.member.clone()).collect();
-        group::check_founding(&members)?;
-        self.check_claims(&members, None).map_err(|refusal| {
-            // The same conflict has a code of its own where several participants are created at once.
-            if refusal.code == PAIR_BOUND.code {
-                PAIRS_IN_USE.refuse()
-            } else {
-                refusal
-            }
-        })?;
-        Ok(founders)
-    }
-
     /// At most one open conversation for each set of numbers, and for each pair of address and proxy. Inactive
     /// conversations are open.
     pub(crate) fn check_claims(
@@ -267,67 +219,6 @@ impl Account {
             created_by,
             ..self.blank_head(service)
         }
-    }
-
-    /// Does the next thing that an initializing conversation waits for: one participant, or, after the last of them,
-    /// the message that came in and the change of state.
-    pub(crate) fn set_up_next(&mut self, sid: &ConversationSid) -> SetupStep {
-        if self
-            .register
-            .get(sid)
-            .is_none_or(|conversation| conversation.setup.is_none())
-        {
-            return SetupStep::Done;
-        }
-        let (cause, founder) = self.change_conversation(sid, |conversation| {
-            let setup = conversation.setup.as_mut().expect("asked above");
-            (setup.cause, setup.founders.pop_front())
-        });
-        let Some(founder) = founder else {
-            self.finish_setup(sid);
-            return SetupStep::Done;
-        };
-        match self.add_founder(sid, founder, cause) {
-            Ok(()) => SetupStep::More,
-            Err(refusal) => {
-                self.fail_setup(sid, &refusal);
-                SetupStep::Done
-            }
-        }
-    }
-
-    fn finish_setup(&mut self, sid: &ConversationSid) {
-        let setup = self.change_conversation(sid, |conversation| {
-            conversation.setup.take().expect("asked above")
-        });
-        self.change_conversation(sid, |conversation| conversation.head.state = setup.ends_in);
-        for inbound in &setup.inbound {
-            self.post_inbound(sid, inbound);
-        }
-        self.set_state(
-            sid,
-            State::Initializing,
-            setup.ends_in,
-            Reason::Event,
-            setup.cause,
-        );
-    }
-
-    /// Error 50427: the conversation ends closed, and everything that it held is free again but its unique name.
-    fn fail_setup(&mut self, sid: &ConversationSid, refusal: &Refusal) {
-        tracing::warn!(conversation.sid = %sid, code = refusal.code, "setting {sid} up failed, 50427");
-        let setup = self.change_conversation(sid, |conversation| conversation.setup.take());
-        let cause = setup.map_or(Cause::rest(false), |setup| setup.cause);
-        self.set_state(sid, State::Initializing, State::Closed, Reason::Event, cause);
-    }
-
-    /// Keeps a message until its conversation is set up.
-    pub(super) fn queue_inbound(&mut self, sid: &ConversationSid, inbound: Inbound) {
-        self.change_conversation(sid, |conversation| {
-            if let Some(setup) = conversation.setup.as_mut() {
-                setup.inbound.push_back(inbound);
-            }
-        });
     }
 
     /// The head as an update would leave it, if Twilio would make the update.

@@ -4,8 +4,8 @@
 //! has to happen outside: a webhook to send, a conversation to go on setting up, a carrier to hand a message to.
 //!
 //! Reading order: [`address`] and [`group`] are the rules of group texting; [`conversation`] is the data;
-//! [`conversations`], [`participants`], [`messages`] and [`inbound`] are the operations. [`refusal`] is the list of
-//! error codes.
+//! [`conversations`], [`setup`], [`participants`], [`messages`], [`carrier`] and [`inbound`] are the operations.
+//! [`refusal`] is the list of error codes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -26,7 +26,9 @@ use self::webhook::{Event, EventName, Hook, ScopeWebhook};
 
 pub(crate) mod address;
 pub(crate) mod autocreation;
+pub(crate) mod carrier;
 pub(crate) mod conversation;
+pub(crate) mod conversation_webhooks;
 pub(crate) mod conversations;
 pub(crate) mod event;
 pub(crate) mod group;
@@ -37,6 +39,7 @@ pub(crate) mod participants;
 pub(crate) mod refusal;
 mod register;
 pub(crate) mod service;
+pub(crate) mod setup;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -256,6 +259,9 @@ impl Account {
         let Some(conversation) = event.conversation.as_ref().and_then(|sid| self.register.get(sid)) else {
             return Vec::new();
         };
+        if conversation.webhooks.is_empty() {
+            return Vec::new();
+        }
         let message = event
             .message
             .as_ref()

@@ -13,6 +13,7 @@ use super::refusal::{
     NO_PROJECTED_TO_REMOVE, NO_PROXY_TO_REMOVE, NOT_FOUND, PARTICIPANT_EXISTS, PROJECTED_NOT_OURS,
     PROXY_WITHOUT_ADDRESS, READ_INDEX, Refusal, SERVER_ERROR,
 };
+use super::service::Service;
 use super::webhook::{Event, EventName};
 use super::{Account, Cause, Dates, IdentityReplacement, checked_attributes, new_sid, time};
 
@@ -42,51 +43,43 @@ pub(crate) struct ParticipantChange {
 }
 
 impl Account {
-    pub(super) fn draft_founder(&self, new: &NewParticipant) -> Result<Founder, Refusal> {
-        let (identity, binding) = new.shape.resolve(&self.numbers)?;
-        Ok(Founder {
-            member: Member { identity, binding },
-            attributes: checked_attributes(new.attributes.as_deref(), ATTRIBUTES_LIMIT)?,
-            role: new.role.as_deref().map(checked_role).transpose()?,
-        })
-    }
-
-    /// The participant that a request would add, if Twilio would add it.
-    fn draft_participant(
+    /// What a request describes, if one participant alone may look like that. An identity has a role at any rate.
+    pub(super) fn draft_founder(
         &self,
-        conversation: &Conversation,
-        founder: Founder,
-        dates: &Dates,
-    ) -> Result<Participant, Refusal> {
-        let present = conversation.members();
-        group::check_joining(&present, &founder.member)?;
-        let mut all = present;
-        all.push(founder.member.clone());
-        self.check_claims(&all, Some(&conversation.head.sid))?;
-        let service = self.service(&conversation.head.service)?;
-        let role = match (founder.role, &founder.member.identity) {
-            (Some(role), _) if service.role(role.as_str()).is_none() => {
-                return Err(NOT_FOUND.saying("Role not found"));
-            }
-            (Some(role), _) => Some(role),
+        service: &ServiceSid,
+        new: &NewParticipant,
+    ) -> Result<Founder, Refusal> {
+        let (identity, binding) = new.shape.resolve(&self.numbers)?;
+        let service = self.service(service)?;
+        let role = match (&new.role, &identity) {
+            (Some(text), _) => Some(checked_role(service, text)?),
             (None, Some(_)) => Some(service.default_role.clone()),
             (None, None) => None,
         };
-        let created = dates.created()?.unwrap_or_else(|| self.now());
-        Ok(Participant {
+        Ok(Founder {
+            member: Member { identity, binding },
+            attributes: checked_attributes(new.attributes.as_deref(), ATTRIBUTES_LIMIT)?,
+            role,
+        })
+    }
+
+    fn participant_of(&self, founder: Founder) -> Participant {
+        let now = self.now();
+        Participant {
             serial: 0,
             sid: new_sid(ParticipantSid::PREFIX),
             identity: founder.member.identity,
             binding: founder.member.binding,
             attributes: founder.attributes.unwrap_or_else(|| "{}".to_owned()),
-            role,
-            created,
-            updated: dates.updated()?.unwrap_or(created),
+            role: founder.role,
+            created: now,
+            updated: now,
             last_read_index: None,
             last_read_at: None,
-        })
+        }
     }
 
+    /// The participant that a request would add, if Twilio would add it.
     fn draft_new(
         &self,
         service: &ServiceSid,
@@ -95,7 +88,19 @@ impl Account {
     ) -> Result<Participant, Refusal> {
         let conversation = self.conversation(service, key)?;
         conversation.head.check_open()?;
-        self.draft_participant(conversation, self.draft_founder(new)?, &new.dates)
+        let founder = self.draft_founder(service, new)?;
+        let mut all = conversation.members();
+        group::check_joining(&all, &founder.member)?;
+        all.push(founder.member.clone());
+        self.check_claims(&all, Some(&conversation.head.sid))?;
+        let participant = self.participant_of(founder);
+        let created = new.dates.created()?.unwrap_or(participant.created);
+        let updated = new.dates.updated()?.unwrap_or(created);
+        Ok(Participant {
+            created,
+            updated,
+            ..participant
+        })
     }
 
     pub(crate) fn ask_add_participant(
@@ -155,27 +160,7 @@ impl Account {
         // The whole list was checked at the start. On the way there the numbers may look like another group's.
         let present = conversation.members();
         group::check_not_present(&present, &founder.member)?;
-        let service = self.service(&conversation.head.service)?;
-        let role = founder.role.or_else(|| {
-            founder
-                .member
-                .identity
-                .as_ref()
-                .map(|_| service.default_role.clone())
-        });
-        let now = self.now();
-        let participant = Participant {
-            serial: 0,
-            sid: new_sid(ParticipantSid::PREFIX),
-            identity: founder.member.identity,
-            binding: founder.member.binding,
-            attributes: founder.attributes.unwrap_or_else(|| "{}".to_owned()),
-            role,
-            created: now,
-            updated: now,
-            last_read_index: None,
-            last_read_at: None,
-        };
+        let participant = self.participant_of(founder);
         self.join(sid, participant, cause);
         Ok(())
     }
@@ -201,21 +186,17 @@ impl Account {
         participant.sid
     }
 
-    /// A participant as [`Account::join`] takes it, for one that no request described.
+    /// A participant that no request described.
     pub(super) fn plain_participant(&self, binding: Binding) -> Participant {
-        let now = self.now();
-        Participant {
-            serial: 0,
-            sid: new_sid(ParticipantSid::PREFIX),
+        let member = Member {
             identity: None,
             binding,
-            attributes: "{}".to_owned(),
+        };
+        self.participant_of(Founder {
+            member,
+            attributes: None,
             role: None,
-            created: now,
-            updated: now,
-            last_read_index: None,
-            last_read_at: None,
-        }
+        })
     }
 
     /// The participant as an update would leave it, if Twilio would make the update.
@@ -250,12 +231,8 @@ impl Account {
         if let Some(attributes) = checked_attributes(change.attributes.as_deref(), ATTRIBUTES_LIMIT)? {
             participant.attributes = attributes;
         }
-        if let Some(role) = &change.role {
-            let role = checked_role(role)?;
-            self.service(service)?
-                .role(role.as_str())
-                .ok_or_else(|| NOT_FOUND.saying("Role not found"))?;
-            participant.role = Some(role);
+        if let Some(text) = &change.role {
+            participant.role = Some(checked_role(self.service(service)?, text)?);
         }
         read_horizon(&mut participant, change, conversation.next_index, self.now())?;
         if let Some(created) = change.dates.created()? {
@@ -395,19 +372,27 @@ impl Account {
         Ok(sid)
     }
 
-    /// The participant that a request would remove. Without it, too, there must be no other group of the same numbers.
+    /// The participant that a request would remove, if Twilio would remove it.
     fn leaving(&self, service: &ServiceSid, conversation: &str, key: &str) -> Result<&Participant, Refusal> {
         let conversation = self.conversation(service, conversation)?;
         let leaving = conversation.participant(key).ok_or_else(|| NOT_FOUND.refuse())?;
         conversation.head.check_open()?;
-        let staying: Vec<Member> = conversation
+        self.check_without(conversation, leaving)?;
+        Ok(leaving)
+    }
+
+    /// Without a member, too, there must be no other open group of the same numbers.
+    pub(super) fn check_without(
+        &self,
+        conversation: &Conversation,
+        leaving: &Participant,
+    ) -> Result<(), Refusal> {
+        let staying = conversation
             .participants
             .iter()
-            .filter(|participant| participant.sid != leaving.sid)
-            .map(Participant::member)
-            .collect();
-        self.check_claims(&staying, Some(&conversation.head.sid))?;
-        Ok(leaving)
+            .filter(|other| other.sid != leaving.sid);
+        let staying: Vec<Member> = staying.map(Participant::member).collect();
+        self.check_claims(&staying, Some(&conversation.head.sid))
     }
 
     pub(crate) fn ask_remove_participant(
@@ -458,8 +443,11 @@ impl Account {
     }
 }
 
-fn checked_role(text: &str) -> Result<RoleSid, Refusal> {
-    RoleSid::try_from(text).map_err(|_| INVALID_PARAMETER.saying("RoleSid is no role SID"))
+fn checked_role(service: &Service, text: &str) -> Result<RoleSid, Refusal> {
+    let sid = RoleSid::try_from(text).map_err(|_| INVALID_PARAMETER.saying("RoleSid is no role SID"))?;
+    let role = service.role(sid.as_str());
+    role.map(|role| role.sid.clone())
+        .ok_or_else(|| NOT_FOUND.saying("Role not found"))
 }
 
 fn read_horizon(

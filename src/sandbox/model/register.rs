@@ -77,6 +77,12 @@ impl Register {
             .collect()
     }
 
+    /// How many claims, unique names and deadlines the indexes hold: no more than the conversations have.
+    #[cfg(test)]
+    pub(crate) fn index_sizes(&self) -> [usize; 3] {
+        [self.claims.len(), self.unique_names.len(), self.deadlines.len()]
+    }
+
     pub(crate) fn insert(&mut self, conversation: Conversation) {
         let serial = conversation.head.serial;
         self.serials.insert(conversation.head.sid.clone(), serial);

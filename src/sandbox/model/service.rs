@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::ids::{RoleSid, ServiceSid, UserSid};
 
 use super::address::check_identity;
-use super::conversation::Participant;
+use super::conversation::State;
 use super::event;
 use super::refusal::{IDENTITY_MISSING, INVALID_PARAMETER, NOT_FOUND, Refusal, USER_EXISTS};
 use super::webhook::{Event, EventName, ScopeWebhook, ScopeWebhookChange};
@@ -325,7 +325,8 @@ impl Account {
         Ok(sid)
     }
 
-    /// Removes a user, who thereby leaves every conversation.
+    /// Removes a user, who thereby leaves every conversation. Where one of them would become the twin of another
+    /// group by that, nothing is removed.
     pub(crate) fn remove_user(
         &mut self,
         service: &ServiceSid,
@@ -337,15 +338,20 @@ impl Account {
             .user(key)
             .ok_or_else(|| NOT_FOUND.refuse())?
             .clone();
-        let memberships: Vec<_> = self
+        let mut memberships = Vec::new();
+        for conversation in self
             .register
             .iter()
-            .filter(|conversation| conversation.head.service == *service)
-            .filter_map(|conversation| {
-                let participant = conversation.participant(&user.identity)?;
-                Some((conversation.head.sid.clone(), Participant::clone(participant)))
-            })
-            .collect();
+            .filter(|found| found.head.service == *service)
+        {
+            let Some(leaving) = conversation.participant(&user.identity) else {
+                continue;
+            };
+            if conversation.head.state != State::Closed {
+                self.check_without(conversation, leaving)?;
+            }
+            memberships.push((conversation.head.sid.clone(), leaving.clone()));
+        }
         for (conversation, participant) in memberships {
             self.part(&conversation, participant, cause);
         }

@@ -20,7 +20,7 @@ use crate::sandbox::model::conversations::ConversationFields;
 use crate::sandbox::model::participants::NewParticipant;
 use crate::sandbox::model::refusal::{INVALID_PARAMETER, Refusal};
 use crate::sandbox::model::time::with_seconds;
-use crate::sandbox::model::webhook::{Event, EventName};
+use crate::sandbox::model::webhook::EventName;
 use crate::sandbox::sender::Revision;
 
 pub(super) async fn list(State(world): Shared, call: Call) -> Reply {
@@ -82,7 +82,7 @@ fn date(text: &str, edge: Edge) -> Result<Timestamp, Refusal> {
     let wrong = || INVALID_PARAMETER.saying("StartDate and EndDate are dates like 2026-01-31");
     let day: Date = text.parse().map_err(|_| wrong())?;
     let day = if edge == Edge::End {
-        day.checked_add(1.day()).map_err(|_| wrong())?
+        day.saturating_add(1.day())
     } else {
         day
     };
@@ -113,7 +113,9 @@ fn revise(fields: &mut ConversationFields, revision: Revision) {
 pub(super) async fn create(State(world): Shared, call: Call) -> Reply {
     let mut fields = fields(&call.form);
     if call.is_told() {
-        let ask = |account: &_, fields: &_| ask_create(account, &call, fields);
+        let ask = |account: &Account, fields: &ConversationFields| {
+            account.ask_create(&call.service, fields, call.cause())
+        };
         world
             .permit(
                 &call.service,
@@ -131,10 +133,6 @@ pub(super) async fn create(State(world): Shared, call: Call) -> Reply {
     })
 }
 
-fn ask_create(account: &Account, call: &Call, fields: &ConversationFields) -> Result<Event, Refusal> {
-    account.ask_create(&call.service, fields, call.cause())
-}
-
 /// One item of `Participant`: JSON in `snake_case`, unlike every other parameter.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,8 +140,7 @@ struct Founder {
     identity: Option<String>,
     attributes: Option<String>,
     role_sid: Option<String>,
-    #[serde(default)]
-    messaging_binding: FounderBinding,
+    messaging_binding: Option<FounderBinding>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,7 +158,7 @@ fn founder(text: &str) -> Result<NewParticipant, Refusal> {
     let wrong =
         |_| INVALID_PARAMETER.saying("Participant is no JSON object of identity and messaging_binding");
     let founder: Founder = serde_json::from_str(text).map_err(wrong)?;
-    let binding = founder.messaging_binding;
+    let binding = founder.messaging_binding.unwrap_or_default();
     Ok(NewParticipant {
         shape: Shape {
             identity: founder.identity,
@@ -184,7 +181,9 @@ pub(super) async fn create_with_participants(State(world): Shared, call: Call) -
         .map(|text| founder(text))
         .collect::<Result<_, _>>()?;
     if call.is_told() {
-        let ask = |account: &_, fields: &_| ask_create(account, &call, fields);
+        let ask = |account: &Account, fields: &ConversationFields| {
+            account.ask_create_with_participants(&call.service, fields, &founders, call.cause())
+        };
         world
             .permit(
                 &call.service,

@@ -79,7 +79,7 @@ pub(super) fn page<T>(
     let next = shown
         .last()
         .filter(|_| end < items.len())
-        .map(|(last, _)| url(number + 1, Some(Token::After(*last))));
+        .map(|(last, _)| url(number.saturating_add(1), Some(Token::After(*last))));
     let previous = shown
         .first()
         .filter(|_| start > 0)

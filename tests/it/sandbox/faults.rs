@@ -104,12 +104,12 @@ async fn a_delayed_webhook_comes_late_and_in_order() {
     let request = twin
         .request(Method::POST, "/Conversations")
         .header("X-Twilio-Webhook-Enabled", "true");
-    answer(request.header("X-Sandbox-Fault", "delay-webhooks=300"))
+    answer(request.header("X-Sandbox-Fault", "delay-webhooks=1500"))
         .await
         .expect_ok(201);
-    assert!(begun.elapsed() < Duration::from_millis(300));
+    assert!(begun.elapsed() < Duration::from_millis(1500));
     twin.sandbox.settled().await;
-    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(begun.elapsed() >= Duration::from_millis(1500));
     assert_eq!(receiver.take().len(), 1);
 }
 

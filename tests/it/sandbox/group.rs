@@ -6,7 +6,7 @@ use super::{ANN, BOB, CYD, LINE, Receiver, Twin, sid};
 
 #[tokio::test]
 async fn a_group_is_initializing_first_and_active_with_all_its_participants() {
-    let twin = Twin::start().await;
+    let twin = Twin::start_slow().await;
     let conversation = twin.found(&[ANN, BOB], "agent-7").await.expect_ok(202);
     assert_eq!(conversation["state"], "initializing");
     let path = format!("/Conversations/{}", sid(&conversation));
@@ -41,7 +41,7 @@ async fn a_group_is_initializing_first_and_active_with_all_its_participants() {
 
 #[tokio::test]
 async fn the_same_numbers_again_are_refused_by_naming_the_conversation_to_adopt() {
-    let twin = Twin::start().await;
+    let twin = Twin::start_slow().await;
     let first = twin.found(&[ANN, BOB], "agent-7").await.expect_ok(202);
     // While the first one is still initializing as well as later, and whoever the agent is.
     let at_once = twin.found(&[BOB, ANN], "agent-8").await;
@@ -171,7 +171,7 @@ async fn a_conversation_with_participants_is_checked_before_it_is_made() {
         code(&[
             ann,
             bob,
-            r#"{"messaging_binding":{"projected_address":"+15017120000"}}"#
+            r#"{"messaging_binding":{"projected_address":"+15555550190"}}"#
         ])
         .await,
         50439

@@ -70,7 +70,7 @@ async fn a_group_text_to_a_configured_number_makes_a_conversation_and_tells_it_i
 
 #[tokio::test]
 async fn texts_that_come_while_a_group_is_being_set_up_follow_the_first_one() {
-    let twin = Twin::start().await;
+    let twin = Twin::start_slow().await;
     twin.configure_address(LINE).await;
     let made = twin.text(ANN, &[BOB, LINE], "one").await;
     let second = twin.text(BOB, &[ANN, LINE], "two").await;

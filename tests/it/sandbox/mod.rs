@@ -21,6 +21,7 @@ use hookswitch::sandbox::{Sandbox, Settings};
 use serde_json::Value;
 use sha1::Sha1;
 
+mod cli;
 mod faults;
 mod group;
 mod inbound;
@@ -44,15 +45,24 @@ pub(crate) struct Twin {
 
 impl Twin {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default()).await
+        Self::start_with(Settings {
+            activation_delay: Duration::from_millis(10),
+            ..Settings::default()
+        })
+        .await
+    }
+
+    /// Groups take a second to be set up, so that a test can come in between.
+    pub(crate) async fn start_slow() -> Self {
+        Self::start_with(Settings {
+            activation_delay: Duration::from_secs(1),
+            ..Settings::default()
+        })
+        .await
     }
 
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let clock = Clock::fixed("2026-01-02T03:04:05.678Z".parse().unwrap());
-        let settings = Settings {
-            activation_delay: Duration::from_millis(10),
-            ..settings
-        };
         let sandbox = Sandbox::start(settings, clock.clone()).await.unwrap();
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(20))

@@ -2,6 +2,7 @@
 
 use axum::http::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{ACCOUNT, ANN, BOB, LINE, SERVICE, Twin, answer, sid};
 
@@ -16,6 +17,7 @@ async fn only_the_account_and_its_key_may_call() {
     };
     let twin = Twin::start_with(settings).await;
     let url = format!("{}/v1/Services", twin.sandbox.base_url());
+    hookswitch::twilio::install_tls();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let call = async |user: &str, password: &str| {
         answer(http.get(&url).basic_auth(user, Some(password)))
@@ -76,6 +78,32 @@ async fn every_wrong_request_has_an_error_body() {
     assert_eq!(answer(many).await.code(), 20001);
     let segment = answer(twin.request(Method::GET, "/Conversations/%ff")).await;
     assert_eq!(segment.code(), 20404);
+}
+
+#[tokio::test]
+async fn a_connection_outlives_a_request_whose_body_nobody_wants() {
+    let twin = Twin::start().await;
+    let address = twin
+        .sandbox
+        .base_url()
+        .strip_prefix("http://")
+        .unwrap()
+        .to_owned();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let body = "x".repeat(200_000);
+    for _ in 0..3 {
+        // Refused before the body matters: nobody is authenticated.
+        let head = format!(
+            "POST /v1/Nothing HTTP/1.1\r\nhost: sandbox\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
 }
 
 #[tokio::test]

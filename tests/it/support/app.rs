@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hookswitch::app::{App, Roles};
+use hookswitch::app::App;
 use hookswitch::clock::Clock;
 use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
@@ -318,11 +318,6 @@ pub(crate) fn http() -> reqwest::Client {
 
 pub(crate) fn sid_of(group: &GroupText) -> ConversationSid {
     group.conversation_sid.as_deref().unwrap().parse().unwrap()
-}
-
-/// Settings with which a process of its own runs beside the test.
-pub(crate) fn roles() -> Roles {
-    Roles::default()
 }
 
 fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> Config {

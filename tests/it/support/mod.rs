@@ -5,4 +5,6 @@ pub(crate) mod compare;
 pub(crate) mod cut;
 pub(crate) mod database;
 pub(crate) mod history;
+pub(crate) mod sql;
 pub(crate) mod tables;
+pub(crate) mod webhook;

@@ -1,0 +1,224 @@
+//! `/v1/conversations/{conversation_sid}/messages`: what was written, how far it came, and who was behind the lines.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::auth::{Caller, scope};
+use crate::api::ledger_then::{LedgerThen, LineThen};
+use crate::api::{Api, conversations, raw};
+use crate::ids::{ConversationSid, MessageSid};
+use crate::mirror::read::{self, MessageRow, ParticipantRow, ReceiptRow};
+use crate::web::extract::{Path, Query};
+use crate::web::field::{Errors, Field};
+use crate::web::page::{Cursor, Key, Limit, Page, Wanted};
+use crate::web::problem::Problem;
+
+/// A message of a conversation.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(super) struct MessageBody {
+    pub(super) message_sid: String,
+    /// Its place in the conversation, from 0; numbers may be left out.
+    index: Option<i64>,
+    /// As Twilio has it: the identity, or the number, that wrote it.
+    author: Option<String>,
+    participant_sid: Option<String>,
+    /// The line it was written through; null where a handset wrote it.
+    sent_through: Option<String>,
+    /// Who was behind each line of the conversation when it was written.
+    lines: Vec<LineThen>,
+    /// Null where it was removed, or has media only.
+    body: Option<String>,
+    /// A list of `{"sid", "filename", "content_type", "size"}`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    media: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<Box<RawValue>>,
+    /// Twilio's word for where it came from: `SMS`, `API`, `SDK`.
+    source: Option<String>,
+    /// How far it came, for each handset that Twilio has told of.
+    delivery: Vec<Delivery>,
+    created_at: Option<Timestamp>,
+    updated_at: Timestamp,
+    /// When it was removed at Twilio; what it said is not given then.
+    removed_at: Option<Timestamp>,
+}
+
+/// How far a message came to one member.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Delivery {
+    participant_sid: Option<String>,
+    /// The handset, where the member is known.
+    address: Option<String>,
+    /// Twilio's word: `sent`, `delivered`, `read`, `undelivered`, `failed`.
+    status: String,
+    /// Twilio's, where it was not delivered.
+    error_code: Option<String>,
+    updated_at: Timestamp,
+}
+
+/// What is known of a conversation besides its messages, to shape those.
+pub(super) struct Surroundings {
+    pub(super) ledger: LedgerThen,
+    pub(super) members: Vec<ParticipantRow>,
+}
+
+impl Surroundings {
+    pub(super) async fn load(conn: &mut PgConnection, sid: &ConversationSid) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            ledger: LedgerThen::load(conn, sid.as_str()).await?,
+            members: read::participants(conn, sid.as_str()).await?,
+        })
+    }
+
+    /// Shapes messages of the conversation, with their receipts.
+    pub(super) async fn shape(
+        &self,
+        conn: &mut PgConnection,
+        sid: &ConversationSid,
+        rows: Vec<MessageRow>,
+    ) -> Result<Vec<MessageBody>, sqlx::Error> {
+        let sids: Vec<&str> = rows.iter().map(|row| row.message_sid.as_str()).collect();
+        let mut receipts: BTreeMap<String, Vec<ReceiptRow>> = BTreeMap::new();
+        for receipt in read::receipts(conn, sid.as_str(), &sids).await? {
+            receipts
+                .entry(receipt.message_sid.clone())
+                .or_default()
+                .push(receipt);
+        }
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let receipts = receipts.remove(&row.message_sid).unwrap_or_default();
+                self.message(row, receipts)
+            })
+            .collect())
+    }
+
+    fn message(&self, row: MessageRow, receipts: Vec<ReceiptRow>) -> MessageBody {
+        let lines = self.ledger.at(time_of(&row));
+        let said = row.removed_at.is_none();
+        MessageBody {
+            sent_through: self.line_of(&row, &lines),
+            lines,
+            message_sid: row.message_sid,
+            index: row.index,
+            author: row.author,
+            participant_sid: row.participant_sid,
+            body: row.body.filter(|_| said),
+            media: raw(row.media.filter(|_| said)),
+            attributes: raw(row.attributes.filter(|_| said)),
+            source: row.source,
+            delivery: receipts
+                .into_iter()
+                .map(|receipt| self.delivery(receipt))
+                .collect(),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            removed_at: row.removed_at,
+        }
+    }
+
+    /// The author is the number itself, or the identity behind it; else the participant tells.
+    fn line_of(&self, row: &MessageRow, lines: &[LineThen]) -> Option<String> {
+        let member = self.member(row.participant_sid.as_deref());
+        if let Some(line) = member.and_then(|member| member.projected_address.clone()) {
+            return Some(line);
+        }
+        let author = row.author.as_deref()?;
+        lines
+            .iter()
+            .find(|then| then.line == author || then.holder.as_deref() == Some(author))
+            .map(|then| then.line.clone())
+    }
+
+    fn delivery(&self, receipt: ReceiptRow) -> Delivery {
+        let member = self.member(receipt.participant_sid.as_deref());
+        Delivery {
+            address: member.and_then(|member| member.address.clone()),
+            participant_sid: receipt.participant_sid,
+            status: receipt.status,
+            error_code: receipt.error_code,
+            updated_at: receipt.updated_at,
+        }
+    }
+
+    fn member(&self, participant_sid: Option<&str>) -> Option<&ParticipantRow> {
+        let sid = participant_sid?;
+        self.members.iter().find(|member| member.participant_sid == sid)
+    }
+}
+
+/// When a message was written, as far as is known.
+pub(super) fn time_of(row: &MessageRow) -> Timestamp {
+    row.created_at.unwrap_or(row.updated_at)
+}
+
+pub(super) fn sid_of(row: &MessageRow) -> MessageSid {
+    MessageSid::try_from(row.message_sid.as_str()).expect("the mirror takes only checked SIDs")
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Place(Option<i64>, MessageSid);
+
+impl Key for Place {
+    const LIST: &'static str = "messages";
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListMessages {
+    /// How many items at most: 1 to 200, 50 if not given.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    limit: Field<Limit>,
+    /// `next` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Field<Cursor<Place>>,
+}
+
+/// List the messages of a conversation, in its order
+///
+/// Each with who was behind the lines when it was written, and how far it came to each handset. Removed ones are left
+/// out; the timeline has them.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation_sid}/messages",
+    operation_id = "list_messages",
+    tag = "Messages",
+    params(("conversation_sid" = ConversationSid, Path)),
+    responses((status = 200, description = "A page of them.", body = Page<MessageBody>)),
+    security(("api_key" = ["conversations:read"])),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    _: Caller<scope::ConversationsRead>,
+    Path(sid): Path<ConversationSid>,
+    Query(query): Query<ListMessages>,
+) -> Result<Json<Page<MessageBody>>, Problem> {
+    let mut errors = Errors::of_query();
+    let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    errors.finish(Some(()))?;
+    let mut conn = api.pool.acquire().await?;
+    conversations::expect(&mut conn, &sid).await?;
+    let after = wanted
+        .after
+        .as_ref()
+        .map(|Place(index, sid)| (*index, sid.as_str()));
+    let rows = read::messages(&mut conn, sid.as_str(), after, wanted.rows()).await?;
+    let page = wanted.page(rows, |row| Place(row.index, sid_of(row)));
+    let surroundings = Surroundings::load(&mut conn, &sid).await?;
+    Ok(Json(Page {
+        items: surroundings.shape(&mut conn, &sid, page.items).await?,
+        next: page.next,
+    }))
+}

@@ -1,0 +1,245 @@
+//! Sending: `POST /v1/conversations/{conversation_sid}/messages` takes a message, and `/v1/sends` says what became of it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::api::auth::{Caller, scope};
+use crate::api::idempotency::{Begun, Post};
+use crate::api::{Api, conflict, conversations, raw};
+use crate::ids::{ConversationSid, Identity, PhoneNumber};
+use crate::outbox::{self, BODY_MAX, NewOutboundMessage, OutboundMessage, SendError, State as Stage};
+use crate::web::extract::{Path, Query};
+use crate::web::field::{Errors, Field, Object, Text};
+use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
+use crate::web::problem::Problem;
+
+/// A message to be sent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "body": "The offer was accepted.", "as": "maya" }))]
+pub(super) struct StartSend {
+    /// What it says: 1 to 1600 characters, not blank.
+    #[serde(default)]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 1600)]
+    body: Field<Text<1, BODY_MAX>>,
+    /// The line to send it through; needed only where the conversation has several.
+    #[serde(default)]
+    #[schema(value_type = Option<PhoneNumber>)]
+    line: Field<PhoneNumber>,
+    /// Send it only if this person holds the line, now and when it is sent. Without it, whoever holds the line then is
+    /// the author.
+    #[serde(default, rename = "as")]
+    #[schema(value_type = Option<Identity>)]
+    as_holder: Field<Identity>,
+    /// Anything of yours, at most 15 KiB; it becomes the message's `attributes` at Twilio, beside ours.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    attributes: Field<Object<15_360>>,
+}
+
+impl StartSend {
+    fn read(
+        self,
+        conversation_sid: ConversationSid,
+        requested_by: String,
+    ) -> Result<NewOutboundMessage, Problem> {
+        let mut errors = Errors::of_body();
+        let body = errors.required("body", self.body);
+        let line = errors.optional("line", self.line);
+        let as_holder = errors.optional("as", self.as_holder);
+        let attributes = errors.optional("attributes", self.attributes);
+        let new = body.map(|body| NewOutboundMessage {
+            conversation_sid,
+            line,
+            as_holder,
+            body: body.into_string(),
+            attributes: attributes.map(Object::into_value),
+            requested_by,
+        });
+        errors.finish(new)
+    }
+}
+
+/// A message on its way to Twilio.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Send)]
+pub(super) struct SendBody {
+    send_id: Uuid,
+    conversation_sid: String,
+    #[schema(inline)]
+    state: Stage,
+    line: String,
+    /// Only this person could be the author, where the request said so.
+    #[serde(rename = "as")]
+    as_holder: Option<String>,
+    /// The line's holder when it was sent, or the number itself where the line was unstaffed; null before.
+    author: Option<String>,
+    body: String,
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<Box<RawValue>>,
+    /// Twilio's, once it is sent.
+    message_sid: Option<String>,
+    /// Why it was not sent: a stable code.
+    outcome_code: Option<String>,
+    outcome_detail: Option<String>,
+    requested_by: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<OutboundMessage> for SendBody {
+    fn from(message: OutboundMessage) -> Self {
+        Self {
+            send_id: message.outbound_message_id,
+            conversation_sid: message.conversation_sid,
+            state: message.state,
+            line: message.line,
+            as_holder: message.as_holder,
+            author: message.author,
+            body: message.body,
+            attributes: raw(message.attributes),
+            message_sid: message.message_sid,
+            outcome_code: message.outcome_code,
+            outcome_detail: message.outcome_detail,
+            requested_by: message.requested_by,
+            created_at: message.created_at,
+            updated_at: message.updated_at,
+        }
+    }
+}
+
+/// Send a message
+///
+/// It is queued, and sent after what was asked for before it; the feed tells of it as `send.sent`, or `send.failed`.
+/// However often it is repeated, by you or by us, it reaches the group once.
+#[utoipa::path(
+    post,
+    path = "/v1/conversations/{conversation_sid}/messages",
+    operation_id = "send_message",
+    tag = "Messages",
+    params(("conversation_sid" = ConversationSid, Path)),
+    request_body = StartSend,
+    responses((status = 202, description = "Taken; `Location` names it.", body = SendBody)),
+    security(("api_key" = ["messages:write"])),
+)]
+pub(super) async fn start(
+    State(api): State<Api>,
+    caller: Caller<scope::MessagesWrite>,
+    Path(sid): Path<ConversationSid>,
+    Post { call, body }: Post<StartSend>,
+) -> Result<Response, Problem> {
+    let new = body.read(sid, caller.name())?;
+    match call.begin(&api, &caller).await? {
+        Begun::Again(answer) => Ok(answer),
+        Begun::First(mut first) => {
+            let message = api.outbox.send_in(first.conn(), new).await?;
+            let location = format!("/v1/sends/{}", message.outbound_message_id);
+            first
+                .answer(StatusCode::ACCEPTED, Some(location), &SendBody::from(message))
+                .await
+        }
+    }
+}
+
+/// Show what became of a message
+#[utoipa::path(
+    get,
+    path = "/v1/sends/{send_id}",
+    operation_id = "show_send",
+    tag = "Messages",
+    params(("send_id" = Uuid, Path)),
+    responses((status = 200, description = "The message and where it stands.", body = SendBody)),
+    security(("api_key" = ["conversations:read"])),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    _: Caller<scope::ConversationsRead>,
+    Path(send_id): Path<Uuid>,
+) -> Result<Json<SendBody>, Problem> {
+    let mut conn = api.pool.acquire().await?;
+    let message = outbox::find(&mut conn, send_id).await?;
+    let message = message.ok_or(Problem::NotFound { what: "send" })?;
+    Ok(Json(message.into()))
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Place(At, Uuid);
+
+impl Key for Place {
+    const LIST: &'static str = "sends";
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListSends {
+    /// How many items at most: 1 to 200, 50 if not given.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    limit: Field<Limit>,
+    /// `next` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Field<Cursor<Place>>,
+}
+
+/// List the messages that were asked for in a conversation, newest first
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation_sid}/sends",
+    operation_id = "list_sends",
+    tag = "Messages",
+    params(("conversation_sid" = ConversationSid, Path)),
+    responses((status = 200, description = "A page of them.", body = Page<SendBody>)),
+    security(("api_key" = ["conversations:read"])),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    _: Caller<scope::ConversationsRead>,
+    Path(sid): Path<ConversationSid>,
+    Query(query): Query<ListSends>,
+) -> Result<Json<Page<SendBody>>, Problem> {
+    let mut errors = Errors::of_query();
+    let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    errors.finish(Some(()))?;
+    let mut conn = api.pool.acquire().await?;
+    conversations::expect(&mut conn, &sid).await?;
+    let before = wanted.after.as_ref().map(|Place(at, id)| (at.0, *id));
+    let rows = outbox::page(&mut conn, sid.as_str(), before, wanted.rows()).await?;
+    let page = wanted.page(rows, |message| {
+        Place(At(message.created_at), message.outbound_message_id)
+    });
+    Ok(Json(page.map(SendBody::from)))
+}
+
+impl From<SendError> for Problem {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::ConversationNotFound => Self::NotFound { what: "conversation" },
+            SendError::ConversationClosed => Self::conflict(
+                "conversation_closed",
+                "the conversation is over, which is final at Twilio",
+            ),
+            SendError::LineNotFound => Self::conflict("line_not_found", "the conversation has no such line"),
+            SendError::LineAmbiguous { lines } => conflict(
+                "line_ambiguous",
+                "the conversation has several lines: say which in `line`",
+                json!({ "lines": lines.len() }),
+            ),
+            SendError::NotTheHolder { holder } => conflict(
+                "not_the_holder",
+                "the line is not held by the person in `as`",
+                json!({ "holder": holder }),
+            ),
+            SendError::Database(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! `/v1/conversations/{conversation_sid}/timeline`: one ordered list of all that matters to an auditor, from the
+//! mirror, the ledger and the log.
+//!
+//! Messages are many and are read page by page; everything else of a conversation is little, and is read whole, laid
+//! beside them and cut to the page.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::api::auth::{Caller, scope};
+use crate::api::messages::{MessageBody, Surroundings, sid_of, time_of};
+use crate::api::participants::ParticipantBody;
+use crate::api::{Api, conversations, raw};
+use crate::events::{self, EventRow, Kind};
+use crate::ids::ConversationSid;
+use crate::ledger::{Cause, Tenure};
+use crate::mirror::read::{self, MessageRow};
+use crate::web::extract::{Path, Query};
+use crate::web::field::{Errors, Field};
+use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
+use crate::web::problem::Problem;
+
+/// The kinds of log entries that the timeline shows; the others it knows better from mirror and ledger.
+const LOGGED: &[Kind] = &[
+    Kind::ConversationStateChanged,
+    Kind::ConversationRemoved,
+    Kind::TransferOffered,
+    Kind::TransferAccepted,
+    Kind::TransferStarted,
+    Kind::TransferCompleted,
+    Kind::TransferDeclined,
+    Kind::TransferCancelled,
+    Kind::TransferExpired,
+    Kind::TransferFailed,
+    Kind::TransferNeedsAttention,
+];
+
+/// One thing that happened in a conversation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TimelineEntry {
+    /// The source's own time: Twilio's for what happened there, ours for what we did.
+    at: Timestamp,
+    #[serde(flatten)]
+    what: Happening,
+}
+
+/// What happened.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Happening {
+    /// A message was written, with who was behind the lines then.
+    Message {
+        message: Box<MessageBody>,
+    },
+    MemberJoined {
+        participant: Box<ParticipantBody>,
+    },
+    MemberLeft {
+        participant: Box<ParticipantBody>,
+    },
+    /// A line came to be, changed hands, or was taken out (`cause` is `removed`).
+    HolderChanged {
+        line: String,
+        /// Null: nobody held it, or the line is new.
+        from: Option<String>,
+        /// Null: nobody holds it.
+        to: Option<String>,
+        #[schema(inline)]
+        cause: Cause,
+        /// The transfer of ours that brought it about.
+        transfer_id: Option<Uuid>,
+        /// Since when the ledger says so.
+        recorded_at: Timestamp,
+    },
+    /// A transfer was offered, answered, started, or came to its end.
+    Transfer {
+        /// `transfer.offered`, `transfer.completed`, …
+        event: String,
+        /// The identity that did it, where one did.
+        actor: Option<String>,
+        via: String,
+        #[schema(value_type = Object)]
+        data: Option<Box<RawValue>>,
+    },
+    /// The conversation's state changed at Twilio; `to` is `removed` where the conversation was.
+    StateChanged {
+        from: Option<String>,
+        to: Option<String>,
+        /// Twilio's `API`, `TIMER` or `EVENT`.
+        reason: Option<String>,
+    },
+}
+
+/// What stands first of the things of one instant: causes before what they bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Rank {
+    State,
+    Joined,
+    Holder,
+    Transfer,
+    Message,
+    Left,
+}
+
+/// The place of an entry in the timeline. Compares as the entries stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    at: At,
+    rank: Rank,
+    /// A message's index; 0 for anything else.
+    index: i64,
+    id: String,
+}
+
+impl Place {
+    fn new(at: Timestamp, rank: Rank, id: impl Into<String>) -> Self {
+        let (at, index, id) = (At(at), 0, id.into());
+        Self { at, rank, index, id }
+    }
+
+    fn of_message(row: &MessageRow) -> Self {
+        Self {
+            index: row.index.unwrap_or(-1),
+            ..Self::new(time_of(row), Rank::Message, sid_of(row).into_string())
+        }
+    }
+
+    fn order(&self) -> (Timestamp, Rank, i64, &str) {
+        (self.at.0, self.rank, self.index, &self.id)
+    }
+
+    /// From where messages have to be read to have all those after this place.
+    fn in_messages(&self) -> (Timestamp, i64, &str) {
+        match self.rank {
+            Rank::State | Rank::Joined | Rank::Holder | Rank::Transfer => (self.at.0, i64::MIN, ""),
+            Rank::Message => (self.at.0, self.index, &self.id),
+            Rank::Left => (self.at.0, i64::MAX, ""),
+        }
+    }
+}
+
+impl Key for Place {
+    const LIST: &'static str = "timeline";
+}
+
+/// An entry before it is shaped: a message's receipts are read only if it is on the page.
+enum Found {
+    Message(MessageRow),
+    Other(Timestamp, Happening),
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListTimeline {
+    /// How many items at most: 1 to 200, 50 if not given.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    limit: Field<Limit>,
+    /// `next` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Field<Cursor<Place>>,
+}
+
+/// Show what happened in a conversation, in order, and who was behind the lines at each message
+///
+/// Messages (the removed ones too, without what they said), members coming and going, lines changing hands, transfers,
+/// and changes of state, each at its source's own time. What comes late is put where it belongs, so it may come to
+/// stand before a cursor that you hold; the feed (`/v1/events`) tells of it.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation_sid}/timeline",
+    operation_id = "show_timeline",
+    tag = "Ledger",
+    params(("conversation_sid" = ConversationSid, Path)),
+    responses((status = 200, description = "A page of it, oldest first.", body = Page<TimelineEntry>)),
+    security(("api_key" = ["ledger:read"])),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    _: Caller<scope::LedgerRead>,
+    Path(sid): Path<ConversationSid>,
+    Query(query): Query<ListTimeline>,
+) -> Result<Json<Page<TimelineEntry>>, Problem> {
+    let mut errors = Errors::of_query();
+    let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    errors.finish(Some(()))?;
+    let mut conn = api.pool.acquire().await?;
+    conversations::expect(&mut conn, &sid).await?;
+    let surroundings = Surroundings::load(&mut conn, &sid).await?;
+    let found = find(&mut conn, &sid, &surroundings, &wanted).await?;
+    let page = wanted.page(found, |(place, _)| place.clone());
+    Ok(Json(Page {
+        items: shape(&mut conn, &sid, &surroundings, page.items).await?,
+        next: page.next,
+    }))
+}
+
+async fn find(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    surroundings: &Surroundings,
+    wanted: &Wanted<Place>,
+) -> Result<Vec<(Place, Found)>, sqlx::Error> {
+    let after = wanted.after.as_ref();
+    let messages =
+        read::messages_by_time(conn, sid.as_str(), after.map(Place::in_messages), wanted.rows()).await?;
+    let kinds: Vec<&str> = LOGGED.iter().copied().map(Kind::as_str).collect();
+    let logged = events::of_conversation(conn, sid.as_str(), &kinds).await?;
+
+    let mut found: Vec<(Place, Found)> = members(surroundings)
+        .chain(holders(surroundings.ledger.tenures()))
+        .chain(logged.into_iter().filter_map(logged_entry))
+        .map(|(place, what)| {
+            let at = place.at.0;
+            (place, Found::Other(at, what))
+        })
+        .filter(|(place, _)| after.is_none_or(|after| place.order() > after.order()))
+        .collect();
+    found.extend(
+        messages
+            .into_iter()
+            .map(|row| (Place::of_message(&row), Found::Message(row))),
+    );
+    found.sort_by(|(one, _), (other, _)| one.order().cmp(&other.order()));
+    Ok(found)
+}
+
+fn members(surroundings: &Surroundings) -> impl Iterator<Item = (Place, Happening)> {
+    surroundings.members.iter().flat_map(|row| {
+        let sid = &row.participant_sid;
+        let participant = || Box::new(ParticipantBody::from(row.clone()));
+        let joined = row.created_at.map(|at| {
+            let participant = participant();
+            (
+                Place::new(at, Rank::Joined, sid),
+                Happening::MemberJoined { participant },
+            )
+        });
+        let left = row.removed_at.map(|at| {
+            let participant = participant();
+            (
+                Place::new(at, Rank::Left, sid),
+                Happening::MemberLeft { participant },
+            )
+        });
+        [joined, left].into_iter().flatten()
+    })
+}
+
+/// Tenures come oldest first.
+fn holders(tenures: &[Tenure]) -> impl Iterator<Item = (Place, Happening)> {
+    tenures.iter().enumerate().map(|(place, tenure)| {
+        let before = tenures[..place].iter().rfind(|before| before.line == tenure.line);
+        let what = Happening::HolderChanged {
+            line: tenure.line.clone(),
+            from: before.and_then(|before| before.holder.clone()),
+            to: tenure.holder.clone(),
+            cause: tenure.cause,
+            transfer_id: tenure.transfer_id,
+            recorded_at: tenure.recorded_at,
+        };
+        // By line, since an id changes when the ledger learns better, and a cursor should not notice.
+        (Place::new(tenure.from, Rank::Holder, &tenure.line), what)
+    })
+}
+
+fn logged_entry(row: EventRow) -> Option<(Place, Happening)> {
+    let kind = Kind::parse(&row.kind)?;
+    let (rank, what) = match kind {
+        Kind::ConversationStateChanged => (Rank::State, state_changed(&row.data)),
+        Kind::ConversationRemoved => {
+            let (from, to, reason) = (None, Some("removed".to_owned()), None);
+            (Rank::State, Happening::StateChanged { from, to, reason })
+        }
+        _ => {
+            let what = Happening::Transfer {
+                event: row.kind,
+                actor: row.actor,
+                via: row.via,
+                data: raw(Some(row.data)),
+            };
+            (Rank::Transfer, what)
+        }
+    };
+    Some((Place::new(row.occurred_at, rank, row.position.to_string()), what))
+}
+
+fn state_changed(data: &str) -> Happening {
+    let data: Value = serde_json::from_str(data).unwrap_or_default();
+    let text = |name: &str| data[name].as_str().map(str::to_owned);
+    Happening::StateChanged {
+        from: text("from"),
+        to: text("to"),
+        reason: text("reason"),
+    }
+}
+
+async fn shape(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    surroundings: &Surroundings,
+    found: Vec<(Place, Found)>,
+) -> Result<Vec<TimelineEntry>, sqlx::Error> {
+    let (mut entries, mut messages) = (Vec::with_capacity(found.len()), Vec::new());
+    for (place, found) in found {
+        match found {
+            Found::Other(at, what) => entries.push((place, TimelineEntry { at, what })),
+            Found::Message(row) => messages.push((place, row)),
+        }
+    }
+    let (places, rows): (Vec<Place>, Vec<MessageRow>) = messages.into_iter().unzip();
+    let shaped = surroundings.shape(conn, sid, rows).await?;
+    entries.extend(places.into_iter().zip(shaped).map(|(place, message)| {
+        let (at, message) = (place.at.0, Box::new(message));
+        let what = Happening::Message { message };
+        (place, TimelineEntry { at, what })
+    }));
+    entries.sort_by(|(one, _), (other, _)| one.order().cmp(&other.order()));
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::page::Cursor;
+
+    #[test]
+    fn of_one_instant_causes_stand_before_what_they_bring_about() {
+        let at: Timestamp = "2026-03-01T14:03:00Z".parse().unwrap();
+        let later: Timestamp = "2026-03-01T14:03:00.1Z".parse().unwrap();
+        let places = [
+            Place::new(at, Rank::State, "z"),
+            Place::new(at, Rank::Joined, "a"),
+            Place::new(at, Rank::Joined, "b"),
+            Place::new(at, Rank::Holder, "a"),
+            Place::new(at, Rank::Transfer, "a"),
+            Place {
+                index: 2,
+                ..Place::new(at, Rank::Message, "z")
+            },
+            Place {
+                index: 10,
+                ..Place::new(at, Rank::Message, "a")
+            },
+            Place::new(at, Rank::Left, "a"),
+            Place::new(later, Rank::State, "a"),
+        ];
+        assert!(places.is_sorted_by(|one, other| one.order() < other.order()));
+        for place in &places {
+            let text = format!("\"{}\"", Cursor(place.clone()));
+            let read: Cursor<Place> = serde_json::from_str(&text).unwrap();
+            assert_eq!(&read.0, place, "a cursor keeps the whole place");
+        }
+    }
+}

@@ -1,4 +1,0 @@
-//! stand-in
-pub fn layered(router: axum::Router) -> axum::Router {
-    router
-}

@@ -1,0 +1,34 @@
+//! Looks into a database, and changes to it, that only tests make.
+
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+
+/// The one value of a query of one row, as text; `None` for null or no row.
+pub(crate) async fn value(pool: &PgPool, sql: &str) -> Option<String> {
+    let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .fetch_optional(pool)
+        .await
+        .unwrap()?;
+    row.get(0)
+}
+
+/// The values of a query's first column, as text.
+pub(crate) async fn values(pool: &PgPool, sql: &str) -> Vec<String> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// How many rows `from` (a table, with conditions) has.
+pub(crate) async fn count(pool: &PgPool, from: &str) -> usize {
+    let sql = format!("select count(*)::text from {from}");
+    value(pool, &sql).await.unwrap().parse().unwrap()
+}
+
+pub(crate) async fn execute(pool: &PgPool, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(pool)
+        .await
+        .unwrap();
+}
