@@ -359,7 +359,7 @@ impl Fold<'_> {
             return;
         }
         row.changed();
-        self.state_changed(sid, was, state, version.at, reason);
+        self.state_changed(sid, was.as_deref(), state, version.at, reason);
     }
 
     /// A statement of which the conversation is closed before or after it: nothing reopens it.
@@ -386,14 +386,14 @@ impl Fold<'_> {
         let was = row.state.replace(state.to_owned());
         if was.as_deref() != Some(state) {
             row.changed();
-            self.state_changed(sid, was, state, version.at, reason);
+            self.state_changed(sid, was.as_deref(), state, version.at, reason);
         }
     }
 
     fn state_changed(
         &mut self,
         sid: &ConversationSid,
-        was: Option<String>,
+        was: Option<&str>,
         state: &str,
         at: Timestamp,
         reason: Option<&str>,

@@ -13,9 +13,9 @@ use hookswitch::transfer::{Kind, State, Transfer};
 use hookswitch::{group_text, queue};
 use jiff::SignedDuration;
 
-use crate::support::app::{BUYER, LINE, PARTNER, TestApp, Wanted, sid_of};
+use crate::support::app::{BUYER, LINE, PARTNER, TestApp, Wanted, new_group, sid_of};
 use crate::support::compare::assert_mirror_equals_sandbox;
-use crate::support::cut::{connect, cut, nothing_is_open, work_and_die};
+use crate::support::cut::{Points, connect, cut, nothing_is_open, work_and_die};
 use crate::support::tables;
 
 /// Beyond every lease that a dead process leaves behind.
@@ -115,7 +115,7 @@ async fn transfer_survives_deaths(
     first: usize,
     step: usize,
 ) {
-    let mut points = 0;
+    let mut points = Points::default();
     let process = app.restarted();
     for polls in (first..POLLS_MAX).step_by(step) {
         tables::execute(app, "delete from transfer_method").await;
@@ -127,9 +127,7 @@ async fn transfer_survives_deaths(
             app.settle_for(SignedDuration::from_mins(20)).await;
         }
         assert_transferred(app, &transfer, &format!("{kind:?}, death at {polls}")).await;
-        points += 1;
-        if alive {
-            println!("{kind:?}: {points} points, the last at {polls}");
+        if points.note(kind.as_str(), alive) {
             return;
         }
     }
@@ -176,10 +174,10 @@ async fn a_transfer_survives_the_death_of_the_process_that_came_after_a_death() 
 async fn a_group_text_is_made_once_whenever_the_process_dies() {
     let app = app().await;
     let process = app.restarted();
-    let mut points = 0;
+    let mut points = Points::default();
     for polls in 1..POLLS_MAX {
         let buyer = format!("+1555555{:04}", 2000 + polls);
-        let new = app.new_group(&[&buyer, PARTNER], Some("maya"));
+        let new = new_group(&[&buyer, PARTNER], Some("maya"));
         let group = app.app.api.group_texts.start(new).await.unwrap();
         let alive = work_and_die(&app, &process, polls).await;
         recover(&app).await;
@@ -209,9 +207,7 @@ async fn a_group_text_is_made_once_whenever_the_process_dies() {
         );
         assert_eq!(tables::count(&app, &told).await, 1, "death at {polls}");
         tables::assert_queue_is_empty(&app).await;
-        points += 1;
-        if alive {
-            println!("group text: {points} points, the last at {polls}");
+        if points.note("group text", alive) {
             assert_mirror_equals_sandbox(&app).await;
             return;
         }
@@ -276,15 +272,13 @@ async fn a_message_reaches_the_group_once_whenever_the_process_dies() {
     let app = app().await;
     let sid = sid_of(&app.group(Some("maya")).await);
     let process = app.restarted();
-    let mut points = 0;
+    let mut points = Points::default();
     for polls in 1..POLLS_MAX {
         let message = asked_to_send(&app, &sid, &format!("text {polls}")).await;
         let alive = work_and_die(&app, &process, polls).await;
         recover(&app).await;
         assert_sent_once(&app, &message, &format!("death at {polls}")).await;
-        points += 1;
-        if alive {
-            println!("message: {points} points, the last at {polls}");
+        if points.note("message", alive) {
             assert_mirror_equals_sandbox(&app).await;
             return;
         }
@@ -316,22 +310,19 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
     projector(app.pool().clone()).run_until_idle().await.unwrap();
     let (rows, log) = (tables::mirror_and_ledger(&app).await, tables::log(&app).await);
     assert!(!log.is_empty());
-    let mut points = 0;
+    let mut points = Points::default();
+    let process = app.restarted();
     for polls in 1..POLLS_MAX {
         tables::unproject(&app).await;
-        let process = app.restarted();
         connect(&process).await;
-        let alive = cut(projector(process.pool.clone()).run_until_idle(), polls)
-            .await
-            .is_some();
-        process.pool.close().await;
+        let ended = cut(projector(process.pool.clone()).run_until_idle(), polls).await;
+        let alive = matches!(ended, Some(Ok(settled)) if settled > 0);
+        nothing_is_open(&app).await;
         projector(app.pool().clone()).run_until_idle().await.unwrap();
         assert_eq!(tables::mirror_and_ledger(&app).await, rows, "death at {polls}");
         assert_eq!(tables::log(&app).await, log, "death at {polls}");
         assert_eq!(tables::count(&app, "webhook where state <> 'projected'").await, 0);
-        points += 1;
-        if alive {
-            println!("projecting: {points} points, the last at {polls}");
+        if points.note("projecting", alive) {
             return;
         }
     }
@@ -453,7 +444,7 @@ async fn a_group_text_is_made_once_whatever_its_call_comes_to() {
             .app
             .api
             .group_texts
-            .start(app.new_group(&[&buyer, PARTNER], None))
+            .start(new_group(&[&buyer, PARTNER], None))
             .await
             .unwrap();
         let_it_pass(&app).await;

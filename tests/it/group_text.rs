@@ -5,7 +5,7 @@ use hookswitch::sandbox::{Faults, WebhookAction, WebhookFault};
 use hookswitch::twilio::requests::{Member, NewConversation, NewParticipant};
 use jiff::SignedDuration;
 
-use crate::support::app::{ACCOUNT, BUYER, LINE, PARTNER, TOKEN, TestApp, http, sid_of};
+use crate::support::app::{ACCOUNT, BUYER, LINE, PARTNER, TOKEN, TestApp, http, new_group, sid_of};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::tables;
 
@@ -109,7 +109,7 @@ async fn of_two_who_ask_for_the_same_numbers_at_once_one_is_told_of_the_other() 
         let buyer = format!("+1555555400{round}");
         let ask = || {
             let group_texts = app.app.api.group_texts.clone();
-            let new = app.new_group(&[&buyer, PARTNER], None);
+            let new = new_group(&[&buyer, PARTNER], None);
             tokio::spawn(async move { group_texts.start(new).await })
         };
         let (one, other) = (ask(), ask());

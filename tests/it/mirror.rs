@@ -102,7 +102,8 @@ async fn everything_that_happens_at_twilio_ends_in_the_mirror() {
         };
         client(&app).update_conversation(&sid, &update).await.unwrap();
     }
-    app.settle().await;
+    // Both may have been in one millisecond, and then a read has to tell.
+    app.settle_for(SignedDuration::from_secs(3)).await;
     assert_mirror_equals_sandbox(&app).await;
     assert_eq!(
         tables::count(&app, "participant where removed_at is not null").await,

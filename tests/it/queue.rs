@@ -67,7 +67,7 @@ impl Queue {
     }
 
     async fn counts(&self) -> Counts {
-        queue::counts(&mut *self.pool.acquire().await.unwrap())
+        queue::counts(&mut self.pool.acquire().await.unwrap())
             .await
             .unwrap()
     }
@@ -343,7 +343,7 @@ async fn of_tasks_with_one_unique_key_one_waits_at_most() {
             if name_of(&task) == "third" {
                 return Outcome::Done;
             }
-            queue::put(&mut *pool.acquire().await.unwrap(), &third, clock.now())
+            queue::put(&mut pool.acquire().await.unwrap(), &third, clock.now())
                 .await
                 .unwrap();
             Outcome::Wait(SignedDuration::from_hours(1))

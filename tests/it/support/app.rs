@@ -151,32 +151,9 @@ impl TestApp {
         self.app
             .api
             .group_texts
-            .start(self.new_group(&[BUYER, PARTNER], holder))
+            .start(new_group(&[BUYER, PARTNER], holder))
             .await
             .unwrap()
-    }
-
-    /// A group of these handsets and our line, about to be asked for.
-    pub(crate) fn new_group(&self, handsets: &[&str], holder: Option<&str>) -> NewGroupText {
-        let handset = |number: &str| NewMember {
-            address: Some(number.to_owned()),
-            ..NewMember::default()
-        };
-        let line = NewMember {
-            line: Some(LINE.to_owned()),
-            holder: holder.map(str::to_owned),
-            address: None,
-        };
-        NewGroupText {
-            friendly_name: Some("Home-buying journey".to_owned()),
-            attributes: None,
-            members: handsets
-                .iter()
-                .map(|number| handset(number))
-                .chain([line])
-                .collect(),
-            requested_by: "crm".to_owned(),
-        }
     }
 
     pub(crate) async fn group_text(&self, id: Uuid) -> GroupText {
@@ -305,6 +282,29 @@ impl TestApp {
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.shutdown.cancel();
+    }
+}
+
+/// A group of these handsets and our line, about to be asked for.
+pub(crate) fn new_group(handsets: &[&str], holder: Option<&str>) -> NewGroupText {
+    let handset = |number: &str| NewMember {
+        address: Some(number.to_owned()),
+        ..NewMember::default()
+    };
+    let line = NewMember {
+        line: Some(LINE.to_owned()),
+        holder: holder.map(str::to_owned),
+        address: None,
+    };
+    NewGroupText {
+        friendly_name: Some("Home-buying journey".to_owned()),
+        attributes: None,
+        members: handsets
+            .iter()
+            .map(|number| handset(number))
+            .chain([line])
+            .collect(),
+        requested_by: "crm".to_owned(),
     }
 }
 

@@ -426,7 +426,7 @@ impl Twilio {
             .add("FriendlyName", format!("Agent {detail}"));
         if known.is_some() {
             fields.add("DateUpdated", millis(now));
-            fields.add("isOnline", (detail % 2 == 0).to_string());
+            fields.add("isOnline", detail.is_multiple_of(2).to_string());
             fields.add("isNotifiable", "false");
         }
         fields.0

@@ -46,10 +46,11 @@ pub(crate) async fn mirror_and_ledger(app: &TestApp) -> Vec<String> {
     all
 }
 
-/// The log, in its order, without our ids and times.
+/// The log, each conversation's in its order, without our ids and times. Conversations do not wait for each other.
 pub(crate) async fn log(app: &TestApp) -> Vec<String> {
-    let sql = "select type || ' ' || subject || ' ' || coalesce(cause, '') || ' ' || data from event
-        order by commit_xid, event_id";
+    let sql = "select concat_ws(' ', type, case when type not like 'group_text.%' then subject end, cause,
+            data::jsonb - 'group_text_id')
+        from event order by conversation_sid, commit_xid, event_id";
     rows(app, sql).await
 }
 
