@@ -216,7 +216,7 @@ pub async fn participants(
             role_sid: row.role_sid,
             last_read_message_index: row.last_read_message_index,
             created_at: row.created_at.map(jiff_sqlx::Timestamp::to_jiff),
-            updated_at: row.version_at.to_jiff(),
+            updated_at: last_change(row.version_at, row.removed_at),
             removed_at: row.removed_at.map(jiff_sqlx::Timestamp::to_jiff),
         })
         .collect())
@@ -253,7 +253,7 @@ macro_rules! message_row {
             attributes: $row.attributes,
             source: $row.source,
             created_at: $row.created_at.map(|at| at.to_jiff()),
-            updated_at: $row.version_at.to_jiff(),
+            updated_at: last_change($row.version_at, $row.removed_at),
             removed_at: $row.removed_at.map(|at| at.to_jiff()),
         }
     };
@@ -371,4 +371,10 @@ pub async fn receipts(
             updated_at: row.version_at.to_jiff(),
         })
         .collect())
+}
+
+/// A removal is a change too, though what it says of the rest may be older.
+fn last_change(version_at: jiff_sqlx::Timestamp, removed_at: Option<jiff_sqlx::Timestamp>) -> Timestamp {
+    let version_at = version_at.to_jiff();
+    removed_at.map_or(version_at, |at| version_at.max(at.to_jiff()))
 }
