@@ -187,10 +187,10 @@ impl App {
         info!(address = %server.address(), "listening");
         tokio::task::spawn_blocking(group_text::validate::warm_up);
         tokio::spawn({
-            let (asked, waiting) = (shutdown.clone(), self.api.shutdown.clone());
+            let (asked, feed) = (shutdown.clone(), self.api.shutdown.clone());
             async move {
                 asked.cancelled().await;
-                waiting.cancel();
+                feed.cancel();
             }
         });
         let tasks = TaskTracker::new();
@@ -211,31 +211,29 @@ impl App {
     }
 
     /// Brings the schema up to date as soon as the database is there, then starts everything that works on it.
-    fn work(
+    async fn work(
         self,
         roles: Roles,
         tasks: TaskTracker,
         shutdown: CancellationToken,
         working: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        async move {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = migrate_until_done(&self.options) => {}
-            }
-            info!("the database is ready");
-            let notices = Arc::new(self.notices.clone());
-            tasks.spawn(self.notices.clone().listen(self.pool.clone(), working.clone()));
-            if !roles.worker {
-                return;
-            }
-            for _ in 0..self.config.projection.workers {
-                tasks.spawn(self.projector.clone().run(Arc::clone(&notices), working.clone()));
-            }
-            tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
-            // No new tasks once the shutdown has begun; those that run are given their time.
-            self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
+    ) {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = migrate_until_done(&self.options) => {}
         }
+        info!("the database is ready");
+        let notices = Arc::new(self.notices.clone());
+        tasks.spawn(self.notices.clone().listen(self.pool.clone(), working.clone()));
+        if !roles.worker {
+            return;
+        }
+        for _ in 0..self.config.projection.workers {
+            tasks.spawn(self.projector.clone().run(Arc::clone(&notices), working.clone()));
+        }
+        tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
+        // No new tasks once the shutdown has begun; those that run are given their time.
+        self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::PublicBaseUrl;
 use crate::ids::PhoneNumber;
 use crate::twilio::Error;
 use crate::twilio::model::{
-    AddressConfiguration, AddressKind, AutoCreationKind, WebhookConfiguration, WebhookMethod,
+    AddressConfiguration, AddressKind, AutoCreationKind, Hidden, WebhookConfiguration, WebhookMethod,
 };
 use crate::twilio::requests::{NewAddressConfiguration, WebhookConfigurationUpdate};
 
@@ -124,7 +124,7 @@ pub async fn apply(account: &Account, base: &PublicBaseUrl) -> Result<(), Error>
 fn judge_service_webhooks(found: &WebhookConfiguration, base: &PublicBaseUrl) -> Vec<Finding> {
     const SUBJECT: &str = "service webhooks";
     let mut findings = Vec::new();
-    let url = found.post_webhook_url.as_ref().map(|url| url.as_str());
+    let url = found.post_webhook_url.as_ref().map(Hidden::as_str);
     let wanted = webhook_url(base);
     // What follows `#` are connection overrides, which are neither sent nor signed.
     if url.and_then(|url| url.split('#').next()) != Some(wanted.as_str()) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 
 /// How long a caller waits for a connection. With [`STATEMENT_TIMEOUT`] it stays below the five seconds after which
 /// Twilio gives up on a webhook.
@@ -55,6 +55,8 @@ fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
     let statement_ms = STATEMENT_TIMEOUT.as_millis().to_string();
     options.application_name("hookswitch").options([
         ("statement_timeout", statement_ms.as_str()),
+        // A rollback where nothing is open is no news: see `Trust::take_back`.
+        ("client_min_messages", "error"),
         ("lock_timeout", "2000"),
         ("idle_in_transaction_session_timeout", "10000"),
         ("tcp_user_timeout", "4000"),
@@ -119,8 +121,13 @@ impl Trust {
     }
 
     /// Whether a connection may go back to the pool. sqlx asks it too, but would wait for ever.
+    ///
+    /// It is asked by ending whatever transaction is open: sqlx 0.9 forgets a `BEGIN` whose answer nobody waited for, and
+    /// what the next user wrote on such a connection would never be committed.
     async fn take_back(&self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let answered = within(RELEASE_ANSWER_LIMIT, conn.ping()).await;
+        let answered = within(RELEASE_ANSWER_LIMIT, conn.execute("rollback"))
+            .await
+            .map(drop);
         if answered.is_err() {
             self.withdraw();
         }

@@ -18,6 +18,7 @@ mod sandbox;
 mod server;
 mod support;
 mod tidy;
+mod transactions;
 mod transfer;
 mod transfers_under_faults;
 mod twilio_client;

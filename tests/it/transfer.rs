@@ -159,7 +159,7 @@ async fn where_twilio_refuses_to_replace_an_identity_the_new_holder_is_added_and
 async fn what_cannot_be_started_says_why() {
     let (app, sid) = app_with_group(Some("maya")).await;
     let transfers = &app.app.api.transfers;
-    let start = |kind, to: &str| transfers.start(app.new_transfer(&sid, kind, to));
+    let start = |kind, to: &str| transfers.start(TestApp::new_transfer(&sid, kind, to));
 
     assert!(matches!(
         start(Kind::Cold, "maya").await,
@@ -170,10 +170,10 @@ async fn what_cannot_be_started_says_why() {
     );
     let other: ConversationSid = "CHffffffffffffffffffffffffffffffff".parse().unwrap();
     let missing = transfers
-        .start(app.new_transfer(&other, Kind::Cold, "noor"))
+        .start(TestApp::new_transfer(&other, Kind::Cold, "noor"))
         .await;
     assert!(matches!(missing, Err(StartTransferError::ConversationNotFound)));
-    let mut no_line = app.new_transfer(&sid, Kind::Cold, "noor");
+    let mut no_line = TestApp::new_transfer(&sid, Kind::Cold, "noor");
     no_line.line = Some("+15017122662".parse().unwrap());
     assert!(matches!(
         transfers.start(no_line).await,
@@ -193,7 +193,7 @@ async fn two_who_start_at_once_end_with_one_open_transfer() {
     let start = |to: &'static str| {
         let (transfers, new) = (
             app.app.api.transfers.clone(),
-            app.new_transfer(&sid, Kind::Warm, to),
+            TestApp::new_transfer(&sid, Kind::Warm, to),
         );
         tokio::spawn(async move { transfers.start(new).await })
     };
@@ -316,7 +316,7 @@ async fn a_closed_conversation_is_not_transferred_and_its_ledger_has_ended() {
         .app
         .api
         .transfers
-        .start(app.new_transfer(&sid, Kind::Cold, "noor"))
+        .start(TestApp::new_transfer(&sid, Kind::Cold, "noor"))
         .await;
     assert!(matches!(refused, Err(StartTransferError::ConversationClosed)));
 }

@@ -170,7 +170,7 @@ impl TestApp {
             .unwrap()
     }
 
-    pub(crate) fn new_transfer(&self, sid: &ConversationSid, kind: Kind, to: &str) -> NewTransfer {
+    pub(crate) fn new_transfer(sid: &ConversationSid, kind: Kind, to: &str) -> NewTransfer {
         NewTransfer {
             conversation_sid: sid.clone(),
             line: None,
@@ -188,7 +188,7 @@ impl TestApp {
         self.app
             .api
             .transfers
-            .start(self.new_transfer(sid, kind, to))
+            .start(Self::new_transfer(sid, kind, to))
             .await
             .unwrap()
     }
@@ -217,7 +217,7 @@ impl TestApp {
                     .as_ref()
                     .is_some_and(|line| line.as_str() == LINE)
             })
-            .map(|participant| participant.identity.map(|identity| identity.to_string()))
+            .map(|participant| participant.identity)
             .collect()
     }
 

@@ -1,0 +1,76 @@
+//! A transaction that is given up while it begins: the next user of its connection must not write into it.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use hookswitch::db;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+
+use crate::support::database::{TestDatabase, database};
+
+/// `begin` waits for the connection, and then for the answer to `BEGIN`; a few more for good measure.
+const WAITS: i16 = 8;
+
+/// Gives `begin` up after so many waits, then writes through the pool. Answers whether others see what was written.
+async fn is_committed_after_giving_up<T>(
+    database: &TestDatabase,
+    pool: &PgPool,
+    begin: impl Future<Output = T>,
+    waits: i16,
+) -> bool {
+    {
+        let mut begin = pin!(begin);
+        for _ in 0..waits {
+            if begin
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let lane = 100 + waits;
+    let insert = format!("insert into projection_lane (lane) values ({lane})");
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(pool).await.unwrap();
+    let seen = format!("select exists (select from projection_lane where lane = {lane})");
+    sqlx::raw_sql(AssertSqlSafe(seen))
+        .fetch_one(&database.pool(1).await)
+        .await
+        .unwrap()
+        .get(0)
+}
+
+#[tokio::test]
+async fn what_is_written_after_a_begin_that_was_given_up_is_committed() {
+    let database = database().await;
+    for waits in 0..WAITS {
+        let pool = db::pool_with(database.options.clone(), 1);
+        drop(pool.acquire().await.unwrap());
+        assert!(
+            is_committed_after_giving_up(&database, &pool, pool.begin(), waits).await,
+            "given up after {waits} waits"
+        );
+    }
+}
+
+/// A wrong behaviour of sqlx 0.9 that we know of, and the reason for what our pool does with a connection that comes
+/// back. Where this fails, it is mended.
+#[tokio::test]
+async fn a_plain_pool_leaves_a_transaction_open_where_its_begin_is_given_up() {
+    let database = database().await;
+    let mut lost = 0;
+    for waits in 0..WAITS {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(database.options.clone())
+            .await
+            .unwrap();
+        lost += usize::from(!is_committed_after_giving_up(&database, &pool, pool.begin(), waits).await);
+    }
+    assert!(lost > 0);
+}
