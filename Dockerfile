@@ -9,19 +9,19 @@ WORKDIR /build
 # Dependencies by themselves, so that a change of ours does not build them again.
 COPY Cargo.toml Cargo.lock sqlx.toml build.rs ./
 COPY .cargo .cargo
-RUN mkdir -p src tests/it migrations \
-    && echo 'fn main() {}' | tee src/main.rs > tests/it/main.rs \
+RUN mkdir -p src tests/it bench/webhooks migrations \
+    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs > bench/webhooks/main.rs \
     && touch src/lib.rs \
     && cargo build --release --locked \
-    && rm -r src tests migrations
+    && rm -r src tests bench migrations
 
 COPY config config
 COPY migrations migrations
 COPY .sqlx .sqlx
 COPY src src
 # Copies keep their times, which are older than what was just built.
-RUN mkdir -p tests/it \
-    && touch tests/it/main.rs src/main.rs src/lib.rs build.rs \
+RUN mkdir -p tests/it bench/webhooks \
+    && touch tests/it/main.rs bench/webhooks/main.rs src/main.rs src/lib.rs build.rs \
     && cargo build --release --locked --bin hookswitch
 
 FROM debian:bookworm-slim
