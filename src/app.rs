@@ -32,6 +32,7 @@ use crate::mirror;
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
+use crate::sweep::Sweeper;
 use crate::telemetry;
 use crate::transfer::{self, Transfers};
 use crate::twilio::BuildError;
@@ -50,6 +51,7 @@ pub struct App {
     pub api: Api,
     pub projector: Projector,
     pub worker: Worker,
+    pub sweeper: Sweeper,
     options: PgConnectOptions,
 }
 
@@ -111,6 +113,7 @@ impl App {
         };
         let handlers = handlers(&config, &pool, &clock, &accounts, &transfers);
         let worker = Worker::new(pool.clone(), clock.clone(), handlers, settings);
+        let sweeper = Sweeper::new(pool.clone(), clock.clone(), accounts.clone(), &config.sweep);
         let api = Api {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -129,6 +132,7 @@ impl App {
             api,
             projector,
             worker,
+            sweeper,
             options,
         })
     }
@@ -230,6 +234,10 @@ impl App {
         }
         for _ in 0..self.config.projection.workers {
             tasks.spawn(self.projector.clone().run(Arc::clone(&notices), working.clone()));
+        }
+        for account in self.accounts.iter() {
+            let sweeper = self.sweeper.clone();
+            tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));
         }
         tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
         // No new tasks once the shutdown has begun; those that run are given their time.

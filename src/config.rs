@@ -30,6 +30,7 @@ pub struct Config {
     pub queue: Queue,
     pub transfer: Transfer,
     pub group_text: GroupText,
+    pub sweep: Sweep,
     pub log: Log,
 }
 
@@ -140,6 +141,17 @@ pub struct Transfer {
 pub struct GroupText {
     #[serde(deserialize_with = "duration")]
     pub activation_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Zero for no periodic sweeps.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub full_after: Duration,
+    pub requests_per_minute: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -290,6 +302,10 @@ impl Config {
         at_least_one("projection.workers", self.projection.workers)?;
         at_least_one("projection.batch", usize::from(self.projection.batch))?;
         at_least_one("queue.concurrency", self.queue.concurrency)?;
+        at_least_one(
+            "sweep.requests_per_minute",
+            usize::try_from(self.sweep.requests_per_minute).unwrap_or(usize::MAX),
+        )?;
         if self.database.max_connections < 4 {
             return Err(ConfigError::new(
                 "database.max_connections",

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ids`], [`clock`] and [`config`] are what everything stands on; [`twilio`] is Twilio's wire;
 //! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
-//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`api`] is what a CRM back end sees; [`app`] puts
+//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`sweep`] compares all of it with Twilio; [`api`] is what a CRM back end sees; [`app`] puts
 //! it together. [`sandbox`] is an emulator of Twilio that shares only the wire with the rest.
 
 pub mod accounts;
@@ -23,6 +23,7 @@ pub mod projection;
 pub mod queue;
 pub mod sandbox;
 pub mod setup;
+pub mod sweep;
 pub mod telemetry;
 pub mod transfer;
 pub mod twilio;

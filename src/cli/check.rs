@@ -1,15 +1,20 @@
 //! `hookswitch check`: settings, database and the Twilio account's set-up, each with what to do about it.
 
+use std::time::Duration;
+
 use anyhow::bail;
+use jiff::Timestamp;
 
 use crate::accounts::Accounts;
 use crate::cli::database::Database;
 use crate::cli::output;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::db;
 use crate::inbox::replay;
 use crate::queue;
 use crate::setup::{self, Finding, Severity};
+use crate::sweep::completeness::{self, Total};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -20,7 +25,8 @@ pub struct Args {
 }
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
-    let mut findings = vec![check_public_base_url(&config), check_database(&config).await];
+    let mut findings = vec![check_public_base_url(&config)];
+    findings.extend(check_database(&config).await);
     if config.twilio.accounts.is_empty() {
         findings.push(Finding {
             severity: Severity::Bad,
@@ -77,41 +83,120 @@ fn check_public_base_url(config: &Config) -> Finding {
     }
 }
 
-async fn check_database(config: &Config) -> Finding {
-    let subject = "database".to_owned();
+async fn check_database(config: &Config) -> Vec<Finding> {
     match look_at_database(config).await {
-        Ok((backlog, tasks)) => {
-            let severity = if backlog.set_aside + tasks.dead > 0 {
-                Severity::Warning
-            } else {
-                Severity::Good
-            };
-            let message = format!(
-                "schema up to date; webhooks pending {}, set aside {}; tasks ready {}, running {}, buried {}",
-                backlog.pending, backlog.set_aside, tasks.ready, tasks.running, tasks.dead
-            );
-            Finding {
-                severity,
-                subject,
-                message,
-            }
-        }
-        Err(error) => Finding {
+        Ok(looked) => vec![
+            judge_backlog(looked.backlog, looked.tasks),
+            judge_mirror(&looked.mirror, config.sweep.interval, looked.at),
+        ],
+        Err(error) => vec![Finding {
             severity: Severity::Bad,
-            subject,
+            subject: "database".to_owned(),
             message: format!("{error:#}"),
-        },
+        }],
     }
 }
 
-async fn look_at_database(config: &Config) -> anyhow::Result<(replay::Backlog, queue::Counts)> {
+fn judge_backlog(backlog: replay::Backlog, tasks: queue::Counts) -> Finding {
+    let severity = if backlog.set_aside + tasks.dead > 0 {
+        Severity::Warning
+    } else {
+        Severity::Good
+    };
+    let message = format!(
+        "schema up to date; webhooks pending {}, set aside {}; tasks ready {}, running {}, buried {}",
+        backlog.pending, backlog.set_aside, tasks.ready, tasks.running, tasks.dead
+    );
+    Finding {
+        severity,
+        subject: "database".to_owned(),
+        message,
+    }
+}
+
+/// How far the mirror is verified. Twice the interval of sweeps may pass before that is worth a warning.
+fn judge_mirror(mirror: &Total, interval: Duration, now: Timestamp) -> Finding {
+    let finding = |severity, message| Finding {
+        severity,
+        subject: "mirror".to_owned(),
+        message,
+    };
+    let Some(since) = mirror.unverified_since else {
+        return finding(Severity::Good, "no conversations yet".to_owned());
+    };
+    let minutes = now.duration_since(since).as_mins().max(0);
+    let found = mirror.found;
+    let facts = format!(
+        "{} conversations, the longest unverified for {minutes} min, {} never verified, {} in doubt; {} resources \
+         compared, found so far: {} missing, {} stale, {} gone",
+        mirror.conversations,
+        mirror.never_verified,
+        mirror.in_doubt,
+        mirror.compared.total(),
+        found.missing,
+        found.stale,
+        found.gone
+    );
+    let allowed = interval.as_secs().saturating_mul(2) / 60;
+    let overdue = u64::try_from(minutes).is_ok_and(|minutes| minutes > allowed);
+    if mirror.never_verified + mirror.in_doubt > 0 || overdue {
+        return finding(Severity::Warning, format!("{facts}; run `hookswitch sweep`"));
+    }
+    finding(Severity::Good, facts)
+}
+
+struct Looked {
+    backlog: replay::Backlog,
+    tasks: queue::Counts,
+    mirror: Total,
+    at: Timestamp,
+}
+
+async fn look_at_database(config: &Config) -> anyhow::Result<Looked> {
     let database = Database::open(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 1);
     let mut conn = pool.acquire().await?;
-    let found = (replay::backlog(&mut conn).await?, queue::counts(&mut conn).await?);
+    let looked = Looked {
+        backlog: replay::backlog(&mut conn).await?,
+        tasks: queue::counts(&mut conn).await?,
+        mirror: completeness::total(&mut conn).await?,
+        at: Clock::system().now(),
+    };
     drop(conn);
     pool.close().await;
     database.close().await?;
-    Ok(found)
+    Ok(looked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::{Compared, Found};
+
+    fn mirror(since: Option<&str>, never_verified: i64) -> Total {
+        Total {
+            conversations: 3,
+            never_verified,
+            in_doubt: 0,
+            verified_at: None,
+            verified_by: None,
+            unverified_since: since.map(|at| at.parse().unwrap()),
+            compared: Compared::default(),
+            found: Found::default(),
+            webhooks_set_aside: 0,
+            webhooks_pending: 0,
+            accounts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_mirror_that_is_not_verified_in_time_is_worth_a_warning() {
+        let now = "2026-01-02T03:00:00Z".parse().unwrap();
+        let judged = |mirror: Total| judge_mirror(&mirror, Duration::from_hours(1), now).severity;
+        assert_eq!(judged(mirror(None, 0)), Severity::Good);
+        assert_eq!(judged(mirror(Some("2026-01-02T01:10:00Z"), 0)), Severity::Good);
+        assert_eq!(judged(mirror(Some("2026-01-02T00:50:00Z"), 0)), Severity::Warning);
+        assert_eq!(judged(mirror(Some("2026-01-02T02:50:00Z"), 1)), Severity::Warning);
+    }
 }

@@ -19,6 +19,7 @@ pub mod sandbox;
 pub mod serve;
 mod signals;
 mod stage;
+pub mod sweep;
 pub mod verify_signature;
 
 /// Group texts behind a business number: webhooks, mirror, transfers, record.
@@ -49,6 +50,8 @@ pub enum Command {
     Check(check::Args),
     /// Give webhooks that were set aside, or tasks that were buried, another chance.
     Replay(replay::Args),
+    /// Compare the mirror with Twilio, and repair it.
+    Sweep(sweep::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
@@ -66,6 +69,7 @@ impl Cli {
             Command::Migrate => migrate::run(settings(file)?).await,
             Command::Check(args) => check::run(settings(file)?, &args).await,
             Command::Replay(args) => replay::run(settings(file)?, &args).await,
+            Command::Sweep(args) => sweep::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),
         }

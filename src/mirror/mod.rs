@@ -25,7 +25,10 @@ use crate::{events, ledger};
 
 pub use change::{Change, Observed};
 pub use fold::Revisions;
-pub use store::{mark_verified, revision_of_message, revisions_of_conversation};
+pub use store::{
+    Inventory, inventory, inventory_from, mark_verified, mark_verified_as_of, revision_of_message,
+    revisions_of_conversation,
+};
 pub use version::{Stamp, Verdict, Version, Weighed};
 
 /// The kind of task that reads a conversation or a message at Twilio, since what is stored is in doubt.
@@ -79,6 +82,16 @@ pub async fn commit(
     Ok(Committed {
         state_changed: states_now(&state, &outcome),
     })
+}
+
+/// The stored rows that these statements are about, their conversations locked until the caller's transaction ends. A
+/// conversation that is not known is made, as [`commit`] does.
+pub async fn stored(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    now: Timestamp,
+) -> Result<fold::State, sqlx::Error> {
+    store::load(conn, observed, now).await
 }
 
 fn states_now(state: &fold::State, outcome: &fold::Outcome) -> BTreeMap<ConversationSid, StateNow> {

@@ -10,6 +10,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("chat_user", "src/mirror/"),
     ("conversation", "src/mirror/"),
     ("delivery_receipt", "src/mirror/"),
+    ("conversation_check", "src/sweep/"),
     ("event", "src/events/"),
     ("group_text", "src/group_text/"),
     ("holding", "src/ledger/"),
@@ -21,6 +22,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("participant", "src/mirror/"),
     ("projection_lane", "src/inbox/"),
     ("quarantined_webhook", "src/inbox/"),
+    ("sweep_run", "src/sweep/"),
     ("task", "src/queue/"),
     ("tenure", "src/ledger/"),
     ("transfer", "src/transfer/"),
@@ -68,6 +70,7 @@ const WITHOUT_AXUM: &[&str] = &[
     "src/transfer/",
     "src/group_text/",
     "src/outbox/",
+    "src/sweep/",
 ];
 
 /// How the calls begin that take SQL.
