@@ -17,6 +17,7 @@ mod queue;
 mod sandbox;
 mod server;
 mod support;
+mod sweep;
 mod tidy;
 mod transactions;
 mod transfer;

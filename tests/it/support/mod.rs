@@ -6,5 +6,6 @@ pub(crate) mod cut;
 pub(crate) mod database;
 pub(crate) mod history;
 pub(crate) mod sql;
+pub(crate) mod sweep;
 pub(crate) mod tables;
 pub(crate) mod webhook;
