@@ -2,7 +2,7 @@
 //!
 //! Starting one is a request that is validated whole before anything is asked of Twilio ([`validate`]), a row, and a
 //! task that creates the conversation with its members in one call ([`work`]). Twilio answers before the group is
-//! ready; what becomes of it is seen by webhook or by asking ([`follow`]).
+//! ready; what becomes of it is seen by webhook or by asking ([`mod@follow`]).
 
 mod follow;
 mod operations;

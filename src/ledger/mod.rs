@@ -1,7 +1,7 @@
 //! The ownership ledger: who held which line when. Owns `holding`, `tenure` and `line_lease`.
 //!
 //! Every statement of a source about a participant's seat is kept as a [`Fact`]; tenures are derived from all facts of
-//! a conversation ([`derive`]), so that a webhook that comes late corrects the past. What was believed before stays in
+//! a conversation ([`mod@derive`]), so that a webhook that comes late corrects the past. What was believed before stays in
 //! the table with the time at which it was superseded.
 
 pub mod derive;

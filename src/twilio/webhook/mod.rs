@@ -5,7 +5,7 @@
 //! cannot be read is left out and named in [`Webhook::unread`]. Only what an event is about must be there.
 //! (Twilio: Conversations Webhooks.)
 //!
-//! [`event`] has the types, [`dedupe`] says which webhooks are the same one. What an event does to the mirror is not known here.
+//! [`mod@event`] has the types, [`dedupe`] says which webhooks are the same one. What an event does to the mirror is not known here.
 
 use super::form::Form;
 use super::model::{AddressKind, Hidden, MessagingBinding, Source};
