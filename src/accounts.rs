@@ -48,12 +48,6 @@ impl Accounts {
     pub fn iter(&self) -> impl Iterator<Item = &Account> {
         self.0.values()
     }
-
-    /// The account that a number is configured for.
-    pub fn owner_of(&self, number: &str) -> Option<&Account> {
-        self.iter()
-            .find(|account| account.numbers.iter().any(|own| own.as_str() == number))
-    }
 }
 
 fn client_settings(settings: &config::Twilio, account: &config::Account) -> ClientSettings {
