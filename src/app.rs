@@ -26,7 +26,7 @@ use crate::db::{self, ConnectError, Notices};
 use crate::group_text::{self, GroupTexts};
 use crate::inbox::process::Projector;
 use crate::inbox::receive::{Inbox, Signer};
-use crate::inbox::writer::Writer;
+use crate::inbox::writer::{Writer, Writing};
 use crate::inbox::{receive, replay};
 use crate::mirror;
 use crate::outbox::{self, Outbox};
@@ -105,6 +105,7 @@ impl App {
             pool: pool.clone(),
             clock: clock.clone(),
             batch: config.projection.batch,
+            notices: notices.clone(),
         };
         let settings = queue::Settings {
             concurrency: config.queue.concurrency,
@@ -174,7 +175,13 @@ impl App {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let (writing, working) = (CancellationToken::new(), CancellationToken::new());
-        let (writer, written) = Writer::start(self.pool.clone(), writing.clone());
+        let writing_up = Writing {
+            pool: self.pool.clone(),
+            notices: self.notices.clone(),
+            // A process that does not project leaves it to those that do.
+            projector: roles.worker.then(|| self.projector.clone()),
+        };
+        let (writer, written) = writing_up.start(writing.clone());
         let limits = Limits {
             connections_max: self.config.http.max_connections,
             head_time_limit: self.config.http.header_timeout,
@@ -227,13 +234,17 @@ impl App {
             () = migrate_until_done(&self.options) => {}
         }
         info!("the database is ready");
-        let notices = Arc::new(self.notices.clone());
         tasks.spawn(self.notices.clone().listen(self.pool.clone(), working.clone()));
+        tasks.spawn(
+            self.notices
+                .clone()
+                .tell_others(self.pool.clone(), working.clone()),
+        );
         if !roles.worker {
             return;
         }
         for _ in 0..self.config.projection.workers {
-            tasks.spawn(self.projector.clone().run(Arc::clone(&notices), working.clone()));
+            tasks.spawn(self.projector.clone().run(working.clone()));
         }
         for account in self.accounts.iter() {
             let sweeper = self.sweeper.clone();

@@ -5,6 +5,7 @@ use crate::cli::database::Database;
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::db::Notices;
 use crate::inbox::process::Projector;
 use crate::inbox::replay;
 use crate::{db, queue};
@@ -34,8 +35,10 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
             pool: pool.clone(),
             clock,
             batch: config.projection.batch,
+            notices: Notices::default(),
         };
         projector.run_until_idle().await?;
+        projector.notices.tell_others_now(&pool).await?;
         let backlog = replay::backlog(&mut *pool.acquire().await?).await?;
         output::line(format!(
             "replayed {replayed}; set aside now: {}",

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
 
-pub use notices::Notices;
+pub use notices::{Notices, Topic};
 pub use pool::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, lost, pool_with, within};
 
 /// The schema, forward only.

@@ -6,13 +6,14 @@
 //! that is frozen or cut off, and call off work that would wait for it for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Acquire as _, Connection as _, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::db::{ACQUIRE_TIMEOUT, within};
 
@@ -22,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two rounds of telling others, where there is always something to tell.
+const TELL_PAUSE: Duration = Duration::from_millis(10);
 
 /// What can be waited for.
 #[derive(Debug, Clone)]
@@ -35,6 +38,22 @@ pub struct Notices {
     /// The connection that listens was lost or gives no sign of life; whoever waits on the database had better begin
     /// again.
     pub lost: Arc<Notify>,
+    /// What other processes have yet to be told.
+    untold: Arc<Untold>,
+}
+
+/// What can be announced after it is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Webhooks,
+    Events,
+}
+
+#[derive(Debug, Default)]
+struct Untold {
+    webhooks: AtomicBool,
+    events: AtomicBool,
+    some: Notify,
 }
 
 impl Default for Notices {
@@ -44,6 +63,7 @@ impl Default for Notices {
             webhooks: Arc::default(),
             events: watch::Sender::new(0),
             lost: Arc::default(),
+            untold: Arc::default(),
         }
     }
 }
@@ -93,6 +113,65 @@ impl Notices {
                 Err(_) => within(ANSWER_LIMIT, sign_of_life(&mut listener)).await?,
             }
         }
+    }
+
+    /// Wakes those of this process who wait, and has other processes told soon ([`Self::tell_others`]).
+    ///
+    /// A `NOTIFY` in the transaction itself would be surer and dearer: commits that notify wait for each other.
+    pub fn announce(&self, topic: Topic) {
+        let untold = match topic {
+            Topic::Webhooks => {
+                self.webhooks.notify_waiters();
+                &self.untold.webhooks
+            }
+            Topic::Events => {
+                self.events.send_modify(|count| *count += 1);
+                &self.untold.events
+            }
+        };
+        if !untold.swap(true, Ordering::AcqRel) {
+            self.untold.some.notify_one();
+        }
+    }
+
+    /// Tells other processes what is announced here, at once where nothing was told of late.
+    pub async fn tell_others(self, pool: PgPool, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = self.untold.some.notified() => {}
+            }
+            let told = within(ACQUIRE_TIMEOUT, self.tell_others_now(&pool)).await;
+            if let Err(error) = told {
+                // They look by the clock, too.
+                debug!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot tell other processes of news"
+                );
+            }
+            tokio::time::sleep(TELL_PAUSE).await;
+        }
+    }
+
+    /// Tells other processes what is announced here, for one that is about to end.
+    pub async fn tell_others_now(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        let webhooks = self.untold.webhooks.swap(false, Ordering::AcqRel);
+        let events = self.untold.events.swap(false, Ordering::AcqRel);
+        let channels: Vec<&str> = [
+            (webhooks, crate::inbox::CHANNEL),
+            (events, crate::events::CHANNEL),
+        ]
+        .into_iter()
+        .filter_map(|(is_untold, channel)| is_untold.then_some(channel))
+        .collect();
+        sqlx::query!(
+            "-- notices.tell_others
+            select pg_notify(channel, '') from unnest($1::text[]) as channel",
+            &channels as _,
+        )
+        .execute(pool)
+        .await?;
+        Ok(())
     }
 
     fn wake(&self, channel: &str) {

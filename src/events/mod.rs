@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::ids::{AccountSid, ConversationSid};
 
 pub use store::{
-    EventRow, append, end, lift_above_restored_log, of_conversation, page, page_of_conversation,
+    EventRow, append, append_unannounced, end, lift_above_restored_log, of_conversation, page,
+    page_of_conversation,
 };
 
 /// The channel on which PostgreSQL tells listeners that entries were committed.

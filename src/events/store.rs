@@ -23,8 +23,22 @@ pub struct EventRow {
     pub data: String,
 }
 
-/// Writes entries in their order, within the transaction of what they tell.
+/// Writes entries in their order, within the transaction of what they tell, and tells who waits for entries when it
+/// commits.
 pub async fn append(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    append_unannounced(conn, events).await?;
+    sqlx::query!("select pg_notify('hookswitch_event', '')")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// As [`append`], for a caller that announces the entries itself once they are committed
+/// ([`crate::db::Notices::announce`]): commits that notify wait for each other, all over the server.
+pub async fn append_unannounced(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
     if events.is_empty() {
         return Ok(());
     }
@@ -56,8 +70,9 @@ pub async fn append(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), 
     let data: Vec<String> = events.iter().map(|event| event.data.to_string()).collect();
     sqlx::query!(
         "-- events.append
-        insert into event (type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data)
-        select type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data
+        insert into event (commit_xid, type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at,
+            recorded_at, data)
+        select (select log_xid()), type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data
         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                     $8::timestamptz[], $9::timestamptz[], $10::text[]) with ordinality
             as entry (type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data, place)
@@ -73,11 +88,8 @@ pub async fn append(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), 
         &recorded as _,
         &data,
     )
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
-    sqlx::query!("select pg_notify('hookswitch_event', '')")
-        .execute(conn)
-        .await?;
     Ok(())
 }
 

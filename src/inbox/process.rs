@@ -3,7 +3,6 @@
 //! A worker takes a lane by locking its row and works through the lane's oldest webhooks. It may die anywhere: the
 //! transaction is rolled back, the lane is free, and the webhooks still wait.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::clock::Clock;
-use crate::db::{self, Notices, is_passing};
+use crate::db::{self, Notices, Topic, is_passing};
 use crate::events::{self, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
 use crate::inbox::store::{self, Pending};
@@ -28,6 +27,8 @@ pub struct Projector {
     pub clock: Clock,
     /// Webhooks taken at a time.
     pub batch: u16,
+    /// Who waits for what the webhooks bring.
+    pub notices: Notices,
 }
 
 /// The longest sleep between two looks, where a notice was lost.
@@ -38,13 +39,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 impl Projector {
     /// Works until cancelled. A batch under way is finished first, unless the database is lost meanwhile.
-    pub async fn run(self, notices: Arc<Notices>, cancel: CancellationToken) {
+    pub async fn run(self, cancel: CancellationToken) {
         let mut limit = self.batch;
         while !cancel.is_cancelled() {
-            let woken = notices.webhooks.notified();
+            let woken = self.notices.webhooks.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            match self.project_unless_lost(limit, &notices).await {
+            match self.project_unless_lost(limit).await {
                 Ok(0) => {}
                 Ok(_) => {
                     limit = limit.saturating_mul(2).min(self.batch);
@@ -70,8 +71,8 @@ impl Projector {
     }
 
     /// A batch takes as long as it takes, but nothing comes of one whose database is gone.
-    async fn project_unless_lost(&self, limit: u16, notices: &Notices) -> Result<usize, sqlx::Error> {
-        let lost = notices.lost.notified();
+    async fn project_unless_lost(&self, limit: u16) -> Result<usize, sqlx::Error> {
+        let lost = self.notices.lost.notified();
         tokio::pin!(lost);
         lost.as_mut().enable();
         tokio::select! {
@@ -98,19 +99,40 @@ impl Projector {
         let Some(lane) = store::lock_lane(&mut transaction).await? else {
             return Ok(0);
         };
-        let pending = store::pending(&mut transaction, lane, i64::from(limit)).await?;
-        let mut batch = Batch::default();
-        for webhook in &pending {
-            match read(webhook) {
-                Ok(observed) => batch.projected.push((webhook, observed)),
-                Err(reason) => batch.set_aside.push((webhook, reason)),
-            }
-        }
+        let pending = store::pending(&mut transaction, &[lane], i64::from(limit)).await?;
+        let mut batch = Batch::read(&pending);
         batch.commit_changes(&mut transaction, now).await?;
         batch.settle(&mut transaction, now).await?;
         transaction.commit().await?;
-        metrics::counter!("hookswitch_webhooks_projected_total").increment(batch.projected.len() as u64);
+        self.announce(batch.projected.len());
         Ok(pending.len())
+    }
+
+    /// Projects webhooks within the caller's transaction, all or none: where the database refuses one of them, this is an
+    /// error, and the transaction has to be given up. Those of `stored` were stored in it as projected already.
+    pub(super) async fn project_at_once(
+        &self,
+        conn: &mut PgConnection,
+        pending: &[Pending],
+        stored: &[Pending],
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        let (mut before, mut batch) = (Batch::read(pending), Batch::read(stored));
+        let all = before
+            .take_observed()
+            .chain(batch.take_observed())
+            .collect::<Vec<_>>();
+        projection::commit(conn, &all, Via::Webhook, None, now).await?;
+        if !pending.is_empty() {
+            before.settle(conn, now).await?;
+        }
+        batch.set_aside_what_is_ill_formed(conn, now).await
+    }
+
+    /// Tells of what a committed transaction projected.
+    pub(super) fn announce(&self, projected: usize) {
+        metrics::counter!("hookswitch_webhooks_projected_total").increment(projected as u64);
+        self.notices.announce(Topic::Events);
     }
 }
 
@@ -127,7 +149,24 @@ struct Batch<'a> {
     set_aside: Vec<(&'a Pending, String)>,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn read(webhooks: &'a [Pending]) -> Self {
+        let mut batch = Self::default();
+        for webhook in webhooks {
+            match read(webhook) {
+                Ok(observed) => batch.projected.push((webhook, observed)),
+                Err(reason) => batch.set_aside.push((webhook, reason)),
+            }
+        }
+        batch
+    }
+
+    fn take_observed(&mut self) -> impl Iterator<Item = Observed> {
+        self.projected
+            .iter_mut()
+            .flat_map(|(_, observed)| std::mem::take(observed))
+    }
+
     /// All at once; where the database refuses that, one by one, so that one bad webhook does not stop the others.
     async fn commit_changes(&mut self, conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
         let all: Vec<Observed> = self
@@ -159,6 +198,14 @@ impl Batch<'_> {
             .map(|(webhook, _)| webhook.webhook_id)
             .collect();
         store::mark_projected(conn, &ids, now).await?;
+        self.set_aside_what_is_ill_formed(conn, now).await
+    }
+
+    async fn set_aside_what_is_ill_formed(
+        &self,
+        conn: &mut PgConnection,
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
         let mut log = Vec::new();
         for (webhook, reason) in &self.set_aside {
             error!(webhook.id = webhook.webhook_id, reason = %reason, "set a webhook aside, a person has to look");

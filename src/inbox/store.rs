@@ -8,11 +8,21 @@ use uuid::Uuid;
 use crate::ids::AccountSid;
 use crate::inbox::NewWebhook;
 
-/// Stores a batch in one statement. Answers the dedupe keys of those that were new.
+/// A webhook that had not been stored before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inserted {
+    pub(super) webhook_id: i64,
+    pub(super) dedupe_key: Uuid,
+}
+
+/// Stores a batch in one statement. Answers which of them were new. Those of the lanes `projected` are stored as projected
+/// already: the caller does that in the same transaction.
 pub(super) async fn insert(
     conn: &mut PgConnection,
     webhooks: &[&NewWebhook],
-) -> Result<Vec<Uuid>, sqlx::Error> {
+    projected: &[i16],
+    now: Timestamp,
+) -> Result<Vec<Inserted>, sqlx::Error> {
     let received: Vec<_> = webhooks
         .iter()
         .map(|webhook| webhook.received_at.to_sqlx())
@@ -45,16 +55,17 @@ pub(super) async fn insert(
     let rows = sqlx::query!(
         "-- inbox.insert
         insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
-            idempotency_token, token_index, url_candidate, lane)
+            idempotency_token, token_index, url_candidate, lane, state, settled_at)
         select received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
-            token_index, url_candidate, lane
+            token_index, url_candidate, lane,
+            case when lane = any($12) then 'projected' else 'pending' end, case when lane = any($12) then $13::timestamptz end
         from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::bytea[], $8::text[],
             $9::smallint[], $10::text[], $11::smallint[]) with ordinality
             as new (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
                 token_index, url_candidate, lane, place)
         order by place
         on conflict on constraint webhook_dedupe_key do nothing
-        returning dedupe_key",
+        returning webhook_id, dedupe_key",
         &received as _,
         &accounts as _,
         &conversations as _,
@@ -66,15 +77,18 @@ pub(super) async fn insert(
         &token_indexes,
         &candidates as _,
         &lanes,
+        projected,
+        now.to_sqlx() as _,
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    if !rows.is_empty() {
-        sqlx::query!("select pg_notify('hookswitch_webhook', '')")
-            .execute(conn)
-            .await?;
-    }
-    Ok(rows.into_iter().map(|row| row.dedupe_key).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| Inserted {
+            webhook_id: row.webhook_id,
+            dedupe_key: row.dedupe_key,
+        })
+        .collect())
 }
 
 /// Keeps what did not verify while the account is only observed, up to `limit` rows in all.
@@ -114,6 +128,19 @@ pub(super) struct Pending {
     pub(super) form: Vec<u8>,
 }
 
+impl Pending {
+    /// One that was just stored.
+    pub(super) fn of(webhook: &NewWebhook, webhook_id: i64) -> Self {
+        Self {
+            webhook_id,
+            account_sid: webhook.account_sid.clone(),
+            event_type: webhook.event_type.clone(),
+            conversation_sid: webhook.conversation_sid.clone(),
+            form: webhook.form.clone(),
+        }
+    }
+}
+
 /// Locks a lane that has work and that nobody else works on, for the rest of the transaction.
 pub(super) async fn lock_lane(conn: &mut PgConnection) -> Result<Option<i16>, sqlx::Error> {
     let row = sqlx::query!(
@@ -129,18 +156,49 @@ pub(super) async fn lock_lane(conn: &mut PgConnection) -> Result<Option<i16>, sq
     Ok(row.map(|row| row.lane))
 }
 
-/// The oldest webhooks of a lane that wait.
+/// A lane that the transaction has locked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LockedLane {
+    pub(super) lane: i16,
+    /// Webhooks of it wait to be projected.
+    pub(super) has_pending: bool,
+}
+
+/// Locks those of the lanes that nobody else works on, for the rest of the transaction.
+pub(super) async fn lock_lanes(
+    conn: &mut PgConnection,
+    lanes: &[i16],
+) -> Result<Vec<LockedLane>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- inbox.lock_lanes
+        select lane, exists (select from webhook where webhook.lane = projection_lane.lane and state = 'pending') as "has_pending!"
+        from projection_lane where lane = any($1)
+        for update skip locked"#,
+        lanes,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| LockedLane {
+            lane: row.lane,
+            has_pending: row.has_pending,
+        })
+        .collect())
+}
+
+/// The oldest webhooks of some lanes that wait.
 pub(super) async fn pending(
     conn: &mut PgConnection,
-    lane: i16,
+    lanes: &[i16],
     limit: i64,
 ) -> Result<Vec<Pending>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- inbox.pending
         select webhook_id, account_sid as "account_sid: AccountSid", event_type, conversation_sid, form
-        from webhook where lane = $1 and state = 'pending'
+        from webhook where lane = any($1) and state = 'pending'
         order by webhook_id limit $2"#,
-        lane,
+        lanes,
         limit,
     )
     .fetch_all(conn)

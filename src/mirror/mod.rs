@@ -77,7 +77,13 @@ pub async fn commit(
     let affected = affected_by(&state, &outcome);
     let mut log = std::mem::take(&mut outcome.events);
     log.extend(ledger::record(conn, &outcome.facts, &affected, via, now).await?);
-    events::append(conn, &log).await?;
+    match via {
+        // Who projects webhooks announces what that brought, for many webhooks at once.
+        Via::Webhook => events::append_unannounced(conn, &log).await?,
+        Via::Rest | Via::Api | Via::Timer | Via::Sweep | Via::Cli | Via::Worker => {
+            events::append(conn, &log).await?;
+        }
+    }
     ask_for_reads(conn, &state, &outcome, now).await?;
     Ok(Committed {
         state_changed: states_now(&state, &outcome),

@@ -1,5 +1,8 @@
 //! Loading the rows that a batch touches, and writing back those that differ: one statement per table, whatever the
 //! size of the batch.
+//!
+//! Rows are loaded by `cross join lateral (… offset 0)`: a look-up in the primary key for each wanted row. A plain join
+//! leaves it to the planner, which reads the whole table where it believes it to be small.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +25,15 @@ pub(super) async fn load(
 ) -> Result<State, sqlx::Error> {
     let touched = Touched::by(observed);
     let mut state = State::default();
-    ensure_conversations(conn, observed, now).await?;
     load_conversations(conn, &touched.conversations, &mut state).await?;
+    if state.conversations.len() < touched.conversations.len() {
+        let mut missing = touched.conversations.clone();
+        missing.retain(|sid| !state.conversations.contains_key(sid));
+        ensure_conversations(conn, observed, &missing, now).await?;
+        // Rows are locked already, and now more: only who holds a lane works on several conversations at once, and a
+        // conversation has one lane, so that two never wait for each other.
+        load_conversations(conn, &touched.conversations, &mut state).await?;
+    }
     load_participants(conn, &touched.participants, &mut state).await?;
     load_messages(conn, &touched.messages, &mut state).await?;
     load_receipts(conn, &touched.receipts, &mut state).await?;
@@ -94,15 +104,15 @@ impl Touched {
 async fn ensure_conversations(
     conn: &mut PgConnection,
     observed: &[Observed],
+    missing: &BTreeSet<ConversationSid>,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let pairs: BTreeSet<(&str, &str)> = observed
         .iter()
-        .filter_map(|one| Some((one.change.conversation_sid()?.as_str(), one.account_sid.as_str())))
+        .filter_map(|one| Some((one.change.conversation_sid()?, one.account_sid.as_str())))
+        .filter(|(sid, _)| missing.contains(*sid))
+        .map(|(sid, account_sid)| (sid.as_str(), account_sid))
         .collect();
-    if pairs.is_empty() {
-        return Ok(());
-    }
     let (sids, accounts): (Vec<&str>, Vec<&str>) = pairs.into_iter().unzip();
     sqlx::query!(
         "-- mirror.ensure_conversations
@@ -140,9 +150,8 @@ async fn load_conversations(
         select conversation_sid as "sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
                messaging_service_sid, friendly_name, unique_name, attributes, state, state_at, state_exact, created_at,
                closed_at, autocreated, version_at, version_exact, removed_at, revision, unverified_since, last_message_at
-        from conversation where conversation_sid = any($1)
-        order by conversation_sid
-        for update"#,
+        from unnest($1::text[]) as wanted (sid)
+        cross join lateral (select * from conversation where conversation_sid = wanted.sid for update) as conversation"#,
         &sids as _,
     )
     .fetch_all(conn)
@@ -191,8 +200,9 @@ async fn load_participants(
         select conversation_sid as "conversation_sid: ConversationSid", participant_sid as "sid: ParticipantSid",
                account_sid as "account_sid: AccountSid", identity, address, proxy_address, projected_address, binding_type,
                role_sid, attributes, last_read_message_index, created_at, version_at, version_exact, removed_at, revision
-        from participant
-        where (conversation_sid, participant_sid) in (select * from unnest($1::text[], $2::text[]))"#,
+        from unnest($1::text[], $2::text[]) as wanted (conversation, sid)
+        cross join lateral (select * from participant
+            where conversation_sid = wanted.conversation and participant_sid = wanted.sid offset 0) as participant"#,
         &conversations as _,
         &sids as _,
     )
@@ -241,8 +251,9 @@ async fn load_messages(
         select conversation_sid as "conversation_sid: ConversationSid", message_sid as "sid: MessageSid",
                account_sid as "account_sid: AccountSid", message_index, author, participant_sid, body, media, attributes,
                source, created_at, version_at, version_exact, removed_at, revision
-        from message
-        where (conversation_sid, message_sid) in (select * from unnest($1::text[], $2::text[]))"#,
+        from unnest($1::text[], $2::text[]) as wanted (conversation, sid)
+        cross join lateral (select * from message
+            where conversation_sid = wanted.conversation and message_sid = wanted.sid offset 0) as message"#,
         &conversations as _,
         &sids as _,
     )
@@ -290,9 +301,10 @@ async fn load_receipts(
         select conversation_sid as "conversation_sid: ConversationSid", message_sid as "message_sid: MessageSid",
                delivery_receipt_sid as "sid: ReceiptSid", account_sid as "account_sid: AccountSid", participant_sid,
                channel_message_sid, status, error_code, created_at, version_at
-        from delivery_receipt
-        where (conversation_sid, message_sid, delivery_receipt_sid)
-              in (select * from unnest($1::text[], $2::text[], $3::text[]))"#,
+        from unnest($1::text[], $2::text[], $3::text[]) as wanted (conversation, message, sid)
+        cross join lateral (select * from delivery_receipt
+            where conversation_sid = wanted.conversation and message_sid = wanted.message
+              and delivery_receipt_sid = wanted.sid offset 0) as delivery_receipt"#,
         &conversations as _,
         &messages as _,
         &sids as _,

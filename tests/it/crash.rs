@@ -305,6 +305,7 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
         pool,
         clock: app.clock.clone(),
         batch: 6,
+        notices: app.app.notices.clone(),
     };
     tables::unproject(&app).await;
     projector(app.pool().clone()).run_until_idle().await.unwrap();

@@ -8,7 +8,7 @@ use hookswitch::clock::Clock;
 use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
 use hookswitch::ids::{ConversationSid, PhoneNumber};
-use hookswitch::inbox::writer::Writer;
+use hookswitch::inbox::writer::Writing;
 use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings, snapshot};
 use hookswitch::setup;
 use hookswitch::transfer::{self, Kind, NewTransfer, Transfer};
@@ -79,7 +79,12 @@ impl TestApp {
         let config = config(&sandbox, settings, &url, &wanted);
         let app = App::new(config.clone(), database.options.clone(), clock.clone()).unwrap();
         let shutdown = CancellationToken::new();
-        let (writer, _) = Writer::start(app.pool.clone(), shutdown.clone());
+        let writing = Writing {
+            pool: app.pool.clone(),
+            notices: app.notices.clone(),
+            projector: None,
+        };
+        let (writer, _) = writing.start(shutdown.clone());
         server::serve(listener, app.router(writer), Limits::default(), shutdown.clone()).unwrap();
         for account in app.accounts.iter() {
             setup::apply(account, &config.http.public_base_url).await.unwrap();

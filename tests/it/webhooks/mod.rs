@@ -7,7 +7,7 @@ mod unverified;
 
 use hookswitch::app::App;
 use hookswitch::config::Config;
-use hookswitch::inbox::writer::Writer;
+use hookswitch::inbox::writer::Writing;
 use hookswitch::web::server::{self, Limits};
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
@@ -32,7 +32,12 @@ async fn serve(config: Config, options: PgConnectOptions, app: &TestApp) -> Besi
     let service = App::new(config, options, app.clock.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let shutdown = CancellationToken::new();
-    let (writer, _) = Writer::start(service.pool.clone(), shutdown.clone());
+    let writing = Writing {
+        pool: service.pool.clone(),
+        notices: service.notices.clone(),
+        projector: None,
+    };
+    let (writer, _) = writing.start(shutdown.clone());
     let server = server::serve(
         listener,
         service.router(writer),
