@@ -1,0 +1,120 @@
+//! Loading the rows that a batch touches, and writing back those that differ: one statement per table, whatever the
+//! size of the batch.
+
+mod conversation;
+mod inventory;
+mod message;
+mod participant;
+mod receipt;
+mod user;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use sqlx::PgConnection;
+
+use crate::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid, UserSid};
+use crate::mirror::change::{Change, Observed};
+use crate::mirror::fold::State;
+use crate::mirror::version::Version;
+use conversation::{ensure_conversations, load_conversations, save_conversations};
+use message::{load_messages, save_messages};
+use participant::{load_participants, save_participants};
+use receipt::{load_receipts, save_receipts};
+use user::{load_users, save_users};
+
+pub use inventory::{
+    Inventory, inventory, inventory_from, mark_verified, mark_verified_as_of, revision_of_message,
+    revisions_of_conversation,
+};
+
+/// Loads and locks what the changes touch.
+pub(super) async fn load(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    now: Timestamp,
+) -> Result<State, sqlx::Error> {
+    let touched = Touched::by(observed);
+    let mut state = State::default();
+    ensure_conversations(conn, observed, now).await?;
+    load_conversations(conn, &touched.conversations, &mut state).await?;
+    load_participants(conn, &touched.participants, &mut state).await?;
+    load_messages(conn, &touched.messages, &mut state).await?;
+    load_receipts(conn, &touched.receipts, &mut state).await?;
+    load_users(conn, &touched.users, &mut state).await?;
+    Ok(state)
+}
+
+/// Writes the rows that changed.
+pub(super) async fn save(conn: &mut PgConnection, state: &State, now: Timestamp) -> Result<(), sqlx::Error> {
+    save_conversations(conn, state, now).await?;
+    save_participants(conn, state).await?;
+    save_messages(conn, state).await?;
+    save_receipts(conn, state).await?;
+    save_users(conn, state).await
+}
+
+#[derive(Debug, Default)]
+struct Touched {
+    conversations: BTreeSet<ConversationSid>,
+    participants: BTreeSet<(ConversationSid, ParticipantSid)>,
+    messages: BTreeSet<(ConversationSid, MessageSid)>,
+    receipts: BTreeSet<(ConversationSid, MessageSid, ReceiptSid)>,
+    users: BTreeSet<(AccountSid, UserSid)>,
+}
+
+impl Touched {
+    fn by(observed: &[Observed]) -> Self {
+        let mut touched = Self::default();
+        for one in observed {
+            touched
+                .conversations
+                .extend(one.change.conversation_sid().cloned());
+            match &one.change {
+                Change::Conversation(_)
+                | Change::ConversationState(_)
+                | Change::ConversationRemoved { .. } => {}
+                Change::Participant(change) => {
+                    touched
+                        .participants
+                        .insert((change.conversation_sid.clone(), change.participant_sid.clone()));
+                }
+                Change::Message(change) => {
+                    touched
+                        .messages
+                        .insert((change.conversation_sid.clone(), change.message_sid.clone()));
+                }
+                Change::Receipt(change) => {
+                    let sid = &change.conversation_sid;
+                    touched.messages.insert((sid.clone(), change.message_sid.clone()));
+                    touched.receipts.insert((
+                        sid.clone(),
+                        change.message_sid.clone(),
+                        change.receipt_sid.clone(),
+                    ));
+                }
+                Change::User(change) => {
+                    touched
+                        .users
+                        .insert((one.account_sid.clone(), change.user_sid.clone()));
+                }
+            }
+        }
+        touched
+    }
+}
+
+fn version(at: jiff_sqlx::Timestamp, exact: bool) -> Version {
+    Version {
+        at: at.to_jiff(),
+        exact,
+    }
+}
+
+/// One column of a batch.
+macro_rules! column {
+    ($rows:expr, |$row:pat_param| $value:expr) => {
+        &$rows.iter().map(|$row| $value).collect::<Vec<_>>()
+    };
+}
+use column;
