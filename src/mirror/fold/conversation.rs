@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Fold;
 use super::judge::{earlier_of, first, refines_time, stamp};
+use super::versions::{ConversationPast, ConversationSays, Past, Told, note_removal};
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid};
 use crate::mirror::change::{ConversationChange, ConversationFields, StateChange};
@@ -16,12 +17,16 @@ pub struct Conversation {
     pub fields: ConversationFields,
     pub state: Option<String>,
     pub state_version: Option<Version>,
+    /// Of the state; None while it is not known.
+    pub state_told: Option<Told>,
     pub created_at: Option<Timestamp>,
     pub closed_at: Option<Timestamp>,
     pub autocreated: bool,
     /// None while only children of the conversation are known.
     pub version: Option<Version>,
+    pub told: Option<Told>,
     pub removed_at: Option<Timestamp>,
+    pub removal_learnt_at: Option<Timestamp>,
     pub revision: i64,
     pub unverified_since: Option<Timestamp>,
     pub last_message_at: Option<Timestamp>,
@@ -34,11 +39,14 @@ impl Conversation {
             fields: ConversationFields::default(),
             state: None,
             state_version: None,
+            state_told: None,
             created_at: None,
             closed_at: None,
             autocreated: false,
             version: None,
+            told: None,
             removed_at: None,
+            removal_learnt_at: None,
             revision: 0,
             unverified_since: Some(now),
             last_message_at: None,
@@ -53,6 +61,22 @@ impl Conversation {
 }
 
 impl Conversation {
+    /// The state is about to be replaced: answers what the row said of it.
+    fn replace_state_told(
+        &mut self,
+        sid: &ConversationSid,
+        version: Version,
+        now: Timestamp,
+    ) -> Option<ConversationPast> {
+        let told = self.state_told.replace(Told::new(version, now))?;
+        Some(Past {
+            key: sid.clone(),
+            version_at: self.state_version?.at,
+            told,
+            says: ConversationSays::State(self.state.clone()?),
+        })
+    }
+
     /// Two statements of one instant differ: a read has to settle it, and one that began before now cannot.
     fn doubt(&mut self, stated: Version, now: Timestamp) {
         self.unverified_since.get_or_insert(now);
@@ -113,6 +137,28 @@ impl Fold<'_> {
             }
             Verdict::Refines | Verdict::Same | Verdict::Older => false,
         };
+        let late = match weighed.verdict {
+            Verdict::Older => true,
+            Verdict::Tie => change.version.exact && !taken,
+            Verdict::Newer | Verdict::Refines | Verdict::Same => false,
+        };
+        let (versions, now) = (&mut self.outcome.versions.conversations, self.context.now);
+        if taken {
+            if let (Some(version), Some(told)) = (row.version, row.told) {
+                versions.push(Past {
+                    key: sid.clone(),
+                    version_at: version.at,
+                    told,
+                    says: ConversationSays::Content(row.fields.clone()),
+                });
+            }
+            row.told = Some(Told::new(weighed.row, now));
+        } else if weighed.verdict == Verdict::Refines {
+            row.told = row.told.map(|told| told.refined(weighed.row));
+        } else if late {
+            let says = ConversationSays::Content(fields.clone());
+            versions.push(Past::late(sid.clone(), change.version, now, says));
+        }
         row.version = Some(weighed.row);
         row.dirty |= moves;
         if taken {
@@ -172,7 +218,11 @@ impl Fold<'_> {
         };
         // Closed is final at Twilio, so it is taken however late we hear of it, and the earliest time of it counts.
         if was.as_deref() == Some("closed") || state == "closed" {
-            self.closing_statement(sid, state, version, reason);
+            if state == "closed" {
+                self.closing_statement(sid, state, version, reason);
+            } else if weighed.verdict != Verdict::Tie || version.exact {
+                self.note_late_state(sid, state, version);
+            }
             return;
         }
         let taken = match weighed.verdict {
@@ -188,13 +238,28 @@ impl Fold<'_> {
             }
             Verdict::Same | Verdict::Older => false,
         };
+        let late = match weighed.verdict {
+            Verdict::Older => true,
+            Verdict::Tie => version.exact && !taken,
+            Verdict::Newer | Verdict::Refines | Verdict::Same => false,
+        };
+        if weighed.verdict == Verdict::Refines {
+            row.state_told = row.state_told.map(|told| told.refined(weighed.row));
+        } else if taken {
+            let past = row.replace_state_told(sid, weighed.row, self.context.now);
+            self.outcome.versions.conversations.extend(past);
+        }
         if row.state_version != Some(weighed.row) {
             row.state_version = Some(weighed.row);
             row.dirty = true;
         }
+        if late {
+            self.note_late_state(sid, state, version);
+        }
         if !taken {
             return;
         }
+        let row = self.state.conversations.get_mut(sid).expect("ensured before");
         row.state = Some(state.to_owned());
         if same {
             row.dirty = true;
@@ -204,7 +269,13 @@ impl Fold<'_> {
         self.state_changed(sid, was.as_deref(), state, version.at, reason);
     }
 
-    /// A statement of which the conversation is closed before or after it: nothing reopens it.
+    fn note_late_state(&mut self, sid: &ConversationSid, state: &str, version: Version) {
+        let says = ConversationSays::State(state.to_owned());
+        let past = Past::late(sid.clone(), version, self.context.now, says);
+        self.outcome.versions.conversations.push(past);
+    }
+
+    /// Nothing reopens what is closed, and the earliest time of it counts.
     fn closing_statement(
         &mut self,
         sid: &ConversationSid,
@@ -212,14 +283,20 @@ impl Fold<'_> {
         version: Version,
         reason: Option<&str>,
     ) {
-        if state != "closed" {
-            return;
-        }
         let row = self.state.conversations.get_mut(sid).expect("ensured before");
         let closed_at = row
             .closed_at
             .map_or(version.at, |known| earlier_of(known, version.at));
         if row.closed_at != Some(closed_at) {
+            match row.state_told {
+                Some(told) if refines_time(row.closed_at, Some(closed_at)) && row.closed_at.is_some() => {
+                    row.state_told = Some(told.refined(version));
+                }
+                _ => {
+                    let past = row.replace_state_told(sid, version, self.context.now);
+                    self.outcome.versions.conversations.extend(past);
+                }
+            }
             row.closed_at = Some(closed_at);
             row.state_version = Some(version);
             row.dirty = true;
@@ -252,7 +329,19 @@ impl Fold<'_> {
         if known == Some(removed_at) {
             return;
         }
-        row.removed_at = Some(removed_at);
+        let now = self.context.now;
+        let past = note_removal(
+            &mut row.removed_at,
+            &mut row.removal_learnt_at,
+            Some(removed_at),
+            now,
+        );
+        self.outcome.versions.conversations.extend(past.map(|told| Past {
+            key: sid.clone(),
+            version_at: told.stated_at,
+            told,
+            says: ConversationSays::Removed,
+        }));
         row.unverified_since = None;
         row.changed();
         self.outcome.ended.insert(sid.clone());

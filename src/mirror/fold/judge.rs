@@ -4,13 +4,50 @@ use jiff::Timestamp;
 
 use crate::mirror::version::{Stamp, Verdict, Version, Weighed};
 
-/// Writes a verdict into the row of a participant or a message.
+/// Writes a verdict into the row of a participant or a message, and what it says no longer into its versions.
 macro_rules! apply_judged {
-    ($row:ident, $change:ident, $judged:ident) => {
+    ($row:ident, $change:ident, $judged:ident, $key:expr, $versions:expr, $now:expr) => {
         let version_moves = $row.version != $judged.version;
         let removal_moves = $row.removed_at != $judged.removed_at;
+        match ($judged.verdict, &$change.fields) {
+            (_, Some(_)) if $judged.taken => {
+                // Nothing was said where only the removal is known.
+                if let Some(told) = $row.told.replace(Told::new($judged.version, $now))
+                    && $row.fields != Default::default()
+                {
+                    $versions.push(Past {
+                        key: $key.clone(),
+                        version_at: $row.version.at,
+                        told,
+                        says: Says::Content($row.fields.clone()),
+                    });
+                }
+            }
+            (Verdict::Refines, _) => $row.told = $row.told.map(|told| told.refined($judged.version)),
+            // What a read says of a moment that it cannot place is not kept, as in the ledger.
+            (verdict @ (Verdict::Older | Verdict::Tie), Some(fields))
+                if verdict == Verdict::Older || $change.version.exact =>
+            {
+                let says = Says::Content(fields.clone());
+                $versions.push(Past::late($key.clone(), $change.version, $now, says));
+            }
+            (Verdict::Newer | Verdict::Same | Verdict::Older | Verdict::Tie, _) => {}
+        }
+        let known = note_removal(
+            &mut $row.removed_at,
+            &mut $row.removal_learnt_at,
+            $judged.removed_at,
+            $now,
+        );
+        if let Some(told) = known {
+            $versions.push(Past {
+                key: $key.clone(),
+                version_at: told.stated_at,
+                told,
+                says: Says::Removed,
+            });
+        }
         $row.version = $judged.version;
-        $row.removed_at = $judged.removed_at;
         if let (true, Some(fields)) = ($judged.taken, &$change.fields) {
             $row.fields.clone_from(fields);
         }

@@ -10,6 +10,7 @@ mod message;
 mod participant;
 mod receipt;
 mod user;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,10 @@ pub use message::Message;
 pub use participant::Participant;
 pub use receipt::Receipt;
 pub use user::User;
+pub use versions::{
+    ConversationPast, ConversationSays, MessagePast, ParticipantPast, Past, ReceiptPast, ReceiptSays, Says,
+    Told, Versions,
+};
 
 /// The rows that a batch of changes touches.
 #[derive(Debug, Default)]
@@ -43,6 +48,8 @@ pub type Revisions = BTreeMap<String, i64>;
 /// What a batch brought about besides the changed rows.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// What the rows do not say, or say no longer.
+    pub versions: Versions,
     pub events: Vec<NewEvent>,
     pub facts: Vec<Fact>,
     /// Conversations whose life ended, or whose end got a better time: the ledger ends with them.

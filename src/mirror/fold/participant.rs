@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Fold;
 use super::judge::{Known, Stated, apply_judged, judge, refines_time};
+use super::versions::{Past, Says, Told, note_removal};
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid, ParticipantSid, PhoneNumber};
 use crate::ledger::Fact;
@@ -17,7 +18,10 @@ pub struct Participant {
     pub fields: ParticipantFields,
     pub created_at: Option<Timestamp>,
     pub version: Version,
+    /// None while only its removal is known.
+    pub told: Option<Told>,
     pub removed_at: Option<Timestamp>,
+    pub removal_learnt_at: Option<Timestamp>,
     pub revision: i64,
     pub dirty: bool,
 }
@@ -53,7 +57,14 @@ impl Fold<'_> {
             row.created_at = change.created_at;
             row.dirty = true;
         }
-        apply_judged!(row, change, judged);
+        apply_judged!(
+            row,
+            change,
+            judged,
+            key,
+            self.outcome.versions.participants,
+            self.context.now
+        );
         let (after, is_removed) = (row.fields.clone(), row.removed_at.is_some());
         if judged.doubt {
             self.outcome.to_fetch.insert(conversation_sid.clone());
@@ -77,6 +88,8 @@ impl Fold<'_> {
     }
 
     fn new_participant(&mut self, key: (ConversationSid, ParticipantSid), change: &ParticipantChange) {
+        let now = self.context.now;
+        let told = change.fields.as_ref().map(|_| Told::new(change.version, now));
         let fields = change.fields.clone().unwrap_or_default();
         let data = seat_data(&fields);
         let row = Participant {
@@ -84,7 +97,9 @@ impl Fold<'_> {
             fields,
             created_at: change.created_at,
             version: change.version,
+            told,
             removed_at: change.removed.then_some(change.version.at),
+            removal_learnt_at: change.removed.then_some(now),
             revision: 1,
             dirty: true,
         };

@@ -1,10 +1,13 @@
 //! Statements about how far a message came to one member.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::Fold;
 use super::judge::refines_time;
+use super::versions::{Past, ReceiptSays, Told};
 use crate::events::Kind;
 use crate::ids::{AccountSid, MessageSid};
 use crate::mirror::change::ReceiptChange;
@@ -20,6 +23,7 @@ pub struct Receipt {
     pub error_code: Option<String>,
     pub created_at: Option<Timestamp>,
     pub version: Version,
+    pub learnt_at: Timestamp,
     pub dirty: bool,
 }
 
@@ -46,6 +50,7 @@ impl Fold<'_> {
             error_code: change.error_code.clone(),
             created_at: change.created_at,
             version: change.version,
+            learnt_at: self.context.now,
             dirty: true,
         };
         let told = match self.state.receipts.get_mut(&key) {
@@ -55,6 +60,20 @@ impl Fold<'_> {
             }
             Some(row) => {
                 let told = receipt_order(&incoming) > receipt_order(row) && row.status != incoming.status;
+                let past = past_receipt(row, &incoming);
+                self.outcome.versions.receipts.extend(past.map(|past| Past {
+                    key: (
+                        conversation_sid.clone(),
+                        change.message_sid.clone(),
+                        change.receipt_sid.clone(),
+                    ),
+                    version_at: past.version.at,
+                    told: Told::new(past.version, past.learnt_at),
+                    says: ReceiptSays {
+                        status: past.status.clone(),
+                        error_code: past.error_code.clone(),
+                    },
+                }));
                 let merged = merged_receipt(row, incoming);
                 if merged != *row {
                     *row = merged;
@@ -82,6 +101,24 @@ impl Fold<'_> {
     }
 }
 
+/// The one of two statements that the row does not hold, where they are two.
+fn past_receipt<'a>(stored: &'a Receipt, stated: &'a Receipt) -> Option<&'a Receipt> {
+    if is_the_same_told_better(stored, stated) || is_the_same_told_better(stated, stored) {
+        return None;
+    }
+    match receipt_order(stated).cmp(&receipt_order(stored)) {
+        Ordering::Greater => Some(stored),
+        Ordering::Less => Some(stated),
+        Ordering::Equal => None,
+    }
+}
+
+/// Whether the other says the same, with milliseconds.
+fn is_the_same_told_better(one: &Receipt, other: &Receipt) -> bool {
+    (&one.status, &one.error_code) == (&other.status, &other.error_code)
+        && refines_time(Some(one.version.at), Some(other.version.at))
+}
+
 /// The later of two statements about a receipt, with what only the other one told.
 fn merged_receipt(stored: &Receipt, stated: Receipt) -> Receipt {
     let (mut later, other) = if receipt_order(&stated) > receipt_order(stored) {
@@ -93,6 +130,9 @@ fn merged_receipt(stored: &Receipt, stated: Receipt) -> Receipt {
     later.channel_message_sid = later.channel_message_sid.or(other.channel_message_sid);
     if refines_time(later.created_at, other.created_at) {
         later.created_at = other.created_at;
+    }
+    if is_the_same_told_better(stored, &later) {
+        later.learnt_at = stored.learnt_at;
     }
     later.dirty = stored.dirty;
     later

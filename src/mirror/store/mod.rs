@@ -7,21 +7,25 @@ mod message;
 mod participant;
 mod receipt;
 mod user;
+mod versions;
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
 use crate::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid, UserSid};
 use crate::mirror::change::{Change, Observed};
-use crate::mirror::fold::State;
+use crate::mirror::fold::{State, Told};
 use crate::mirror::version::Version;
 use conversation::{ensure_conversations, load_conversations, save_conversations};
 use message::{load_messages, save_messages};
 use participant::{load_participants, save_participants};
 use receipt::{load_receipts, save_receipts};
 use user::{load_users, save_users};
+
+pub(super) use versions::keep_versions;
 
 pub use inventory::{
     Inventory, inventory, inventory_from, mark_verified, mark_verified_as_of, revision_of_message,
@@ -109,6 +113,28 @@ fn version(at: jiff_sqlx::Timestamp, exact: bool) -> Version {
         at: at.to_jiff(),
         exact,
     }
+}
+
+/// The two times of what a row says; none where it says nothing yet.
+fn told(
+    version_at: Option<jiff_sqlx::Timestamp>,
+    stated_at: Option<jiff_sqlx::Timestamp>,
+    learnt_at: Option<jiff_sqlx::Timestamp>,
+) -> Option<Told> {
+    Some(Told {
+        stated_at: stated_at.or(version_at)?.to_jiff(),
+        learnt_at: learnt_at?.to_jiff(),
+    })
+}
+
+fn learnt_at(told: Option<Told>) -> Option<jiff_sqlx::Timestamp> {
+    told.map(|told| told.learnt_at.to_sqlx())
+}
+
+/// Written only where it is not that of the version, which is seldom.
+fn stated_at(told: Option<Told>, version: Option<Version>) -> Option<jiff_sqlx::Timestamp> {
+    told.filter(|told| version.is_none_or(|version| version.at != told.stated_at))
+        .map(|told| told.stated_at.to_sqlx())
 }
 
 /// One column of a batch.

@@ -28,7 +28,8 @@ pub(super) async fn load_receipts(
         r#"-- mirror.load_receipts
         select conversation_sid as "conversation_sid: ConversationSid", message_sid as "message_sid: MessageSid",
                delivery_receipt_sid as "sid: ReceiptSid", account_sid as "account_sid: AccountSid", participant_sid,
-               channel_message_sid, status, error_code, created_at, version_at
+               channel_message_sid, status, error_code, created_at, version_at,
+               learnt_at
         from delivery_receipt
         where (conversation_sid, message_sid, delivery_receipt_sid)
               in (select * from unnest($1::text[], $2::text[], $3::text[]))"#,
@@ -52,6 +53,10 @@ pub(super) async fn load_receipts(
                 at,
                 exact: at.subsec_nanosecond() != 0,
             },
+            learnt_at: row
+                .learnt_at
+                .map(jiff_sqlx::Timestamp::to_jiff)
+                .unwrap_or_default(),
             dirty: false,
         };
         state.receipts.insert((row.conversation_sid, row.sid), receipt);
@@ -68,13 +73,13 @@ pub(super) async fn save_receipts(conn: &mut PgConnection, state: &State) -> Res
     sqlx::query!(
         "-- mirror.save_receipts
         insert into delivery_receipt (conversation_sid, message_sid, delivery_receipt_sid, account_sid, participant_sid,
-            channel_message_sid, status, error_code, created_at, version_at)
+            channel_message_sid, status, error_code, created_at, version_at, learnt_at)
         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::timestamptz[], $10::timestamptz[])
+            $9::timestamptz[], $10::timestamptz[], $11::timestamptz[])
         on conflict (conversation_sid, message_sid, delivery_receipt_sid) do update
         set participant_sid = excluded.participant_sid, channel_message_sid = excluded.channel_message_sid,
             status = excluded.status, error_code = excluded.error_code, created_at = excluded.created_at,
-            version_at = excluded.version_at",
+            version_at = excluded.version_at, learnt_at = excluded.learnt_at",
         column!(rows, |((conversation, _), _)| conversation.as_str()) as _,
         column!(rows, |(_, row)| row.message_sid.as_str()) as _,
         column!(rows, |((_, sid), _)| sid.as_str()) as _,
@@ -85,6 +90,7 @@ pub(super) async fn save_receipts(conn: &mut PgConnection, state: &State) -> Res
         column!(rows, |(_, row)| row.error_code.as_deref()) as _,
         column!(rows, |(_, row)| row.created_at.map(jiff_sqlx::ToSqlx::to_sqlx)) as _,
         column!(rows, |(_, row)| row.version.at.to_sqlx()) as _,
+        column!(rows, |(_, row)| row.learnt_at.to_sqlx()) as _,
     )
     .execute(conn)
     .await?;
