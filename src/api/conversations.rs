@@ -11,13 +11,16 @@ use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::api::as_of::moment_of_one;
 use crate::api::auth::{Caller, scope};
 use crate::api::transfers::TransferBody;
 use crate::api::{Api, raw};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
+use crate::ledger::Cause;
+use crate::mirror::as_of::{self, Moment};
 use crate::mirror::read::{self, ConversationFilter, ConversationRow};
 use crate::web::extract::{Path, Query};
-use crate::web::field::{Errors, Field};
+use crate::web::field::{Errors, Field, Instant};
 use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
 use crate::web::problem::Problem;
 use crate::{group_text, ledger, transfer};
@@ -37,7 +40,7 @@ pub(super) struct ConversationBody {
     attributes: Option<Box<RawValue>>,
     /// An inbound group message made it.
     autocreated: bool,
-    /// Our numbers in it, and who is behind them now. None once the conversation is over.
+    /// Our numbers in it, and who is behind them. None once the conversation is over.
     lines: Vec<LineNow>,
     created_at: Option<Timestamp>,
     last_message_at: Option<Timestamp>,
@@ -88,6 +91,19 @@ impl ConversationBody {
             verified_at: row.verified_at,
             unverified_since: row.unverified_since,
         }
+    }
+}
+
+/// The problem that there is none, or that there was none then, as far as was known.
+pub(super) async fn expect_then(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    moment: Option<Moment>,
+) -> Result<(), Problem> {
+    match moment {
+        None => expect(conn, sid).await.map(|_| ()),
+        Some(moment) if as_of::was_there(conn, sid, moment).await? => Ok(()),
+        Some(_) => Err(Problem::NotFound { what: "conversation" }),
     }
 }
 
@@ -210,7 +226,24 @@ async fn lines_of(
     Ok(lines)
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShowConversation {
+    /// As it was at this time at Twilio, which has passed.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    as_of: Field<Instant>,
+    /// As far as we had been told by this time, which has passed. Alone, or with `as_of`.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    known_at: Field<Instant>,
+}
+
 /// Show a conversation, with its lines, their holders and its open transfers
+///
+/// With `as_of` or `known_at` as it was: then without transfers, which the timeline has, and without `verified_at` and
+/// `unverified_since`, which are of the present.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{conversation_sid}",
@@ -224,8 +257,15 @@ pub(super) async fn show(
     State(api): State<Api>,
     _: Caller<scope::ConversationsRead>,
     Path(sid): Path<ConversationSid>,
+    Query(query): Query<ShowConversation>,
 ) -> Result<Json<ConversationDetail>, Problem> {
+    let mut errors = Errors::of_query();
+    let moment = moment_of_one(&mut errors, query.as_of, query.known_at, api.clock.now());
+    errors.finish(Some(()))?;
     let mut conn = api.pool.acquire().await?;
+    if let Some(moment) = moment {
+        return Ok(Json(then(&mut conn, &sid, moment).await?));
+    }
     let row = expect(&mut conn, &sid).await?;
     let mut lines = lines_of(&mut conn, std::slice::from_ref(&row)).await?;
     let group = group_text::find_by_conversation(&mut conn, sid.as_str()).await?;
@@ -241,4 +281,31 @@ pub(super) async fn show(
         group_text_id: group.map(|group| group.group_text_id),
         open_transfers: open.into_iter().map(TransferBody::from).collect(),
     }))
+}
+
+async fn then(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    moment: Moment,
+) -> Result<ConversationDetail, Problem> {
+    let row = as_of::conversation(conn, sid, moment)
+        .await?
+        .ok_or(Problem::NotFound { what: "conversation" })?;
+    let tenures = ledger::tenures_of_conversation_as_of(conn, sid, moment).await?;
+    let lasting = tenures
+        .into_iter()
+        .filter(|tenure| tenure.to.is_none() && tenure.cause != Cause::Removed);
+    let mut lines: Vec<LineNow> = lasting
+        .map(|tenure| LineNow {
+            line: tenure.line,
+            holder: tenure.holder,
+        })
+        .collect();
+    lines.sort_by(|one, other| one.line.cmp(&other.line));
+    let group = group_text::find_by_conversation(conn, sid.as_str()).await?;
+    Ok(ConversationDetail {
+        conversation: ConversationBody::new(row, lines),
+        group_text_id: group.map(|group| group.group_text_id),
+        open_transfers: Vec::new(),
+    })
 }

@@ -5,7 +5,9 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
+use crate::ids::ConversationSid;
 use crate::ledger::{self, Cause, Tenure};
+use crate::mirror::as_of::Moment;
 use crate::transfer;
 
 /// Who was behind one line then.
@@ -28,10 +30,23 @@ pub(super) struct LedgerThen {
 }
 
 impl LedgerThen {
-    pub(super) async fn load(conn: &mut PgConnection, conversation_sid: &str) -> Result<Self, sqlx::Error> {
+    /// As it is believed now, or as it was then.
+    pub(super) async fn load(
+        conn: &mut PgConnection,
+        sid: &ConversationSid,
+        moment: Option<Moment>,
+    ) -> Result<Self, sqlx::Error> {
+        let tenures = match moment {
+            None => ledger::tenures_of_conversation(conn, sid.as_str()).await?,
+            Some(moment) => ledger::tenures_of_conversation_as_of(conn, sid, moment).await?,
+        };
+        let swaps = transfer::contested_windows(conn, sid.as_str()).await?;
         Ok(Self {
-            tenures: ledger::tenures_of_conversation(conn, conversation_sid).await?,
-            swaps: transfer::contested_windows(conn, conversation_sid).await?,
+            tenures,
+            swaps: swaps
+                .into_iter()
+                .filter_map(|(line, from, to)| begun_by((line, from, to), moment))
+                .collect(),
         })
     }
 
@@ -65,6 +80,18 @@ impl LedgerThen {
             .iter()
             .any(|(of, from, to)| of == line && *from < end && to.is_none_or(|to| moment <= to))
     }
+}
+
+/// A swap is ours, so that it happened when we knew of it.
+fn begun_by(
+    (line, from, to): (String, Timestamp, Option<Timestamp>),
+    moment: Option<Moment>,
+) -> Option<(String, Timestamp, Option<Timestamp>)> {
+    let Some(moment) = moment else {
+        return Some((line, from, to));
+    };
+    let end = moment.as_of.min(moment.known_at);
+    (from <= end).then(|| (line, from, to.filter(|to| *to <= end)))
 }
 
 fn precision(moment: Timestamp) -> SignedDuration {

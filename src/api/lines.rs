@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::Api;
+use crate::api::as_of::{Dated, moment};
 use crate::api::auth::{Caller, scope};
 use crate::ids::PhoneNumber;
 use crate::ledger::{self, Cause, Tenure};
@@ -74,6 +75,14 @@ pub(super) struct ListTenures {
     #[serde(default)]
     #[param(value_type = Option<Timestamp>)]
     to: Field<Instant>,
+    /// Only who held it at this time, which has passed; an end that came later is not told.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    as_of: Field<Instant>,
+    /// As far as we had been told by this time, which has passed. Alone, or with `as_of`.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    known_at: Field<Instant>,
     /// How many items at most: 1 to 200, 50 if not given.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
@@ -81,7 +90,7 @@ pub(super) struct ListTenures {
     /// `next` of the page before.
     #[serde(default)]
     #[param(value_type = Option<String>)]
-    cursor: Field<Cursor<Place>>,
+    cursor: Field<Cursor<Dated<Place>>>,
 }
 
 /// List who was behind a number, oldest first
@@ -113,10 +122,33 @@ pub(super) async fn tenures(
         errors.add("to", "before_from", "expected a time that is not before `from`");
     }
     let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    let after = wanted.after.as_ref();
+    let is_dated = matches!(query.as_of, Field::Given(_)) || after.is_some_and(Dated::has_as_of);
+    if is_dated && (from.is_some() || to.is_some()) {
+        errors.add(
+            "as_of",
+            "with_from_or_to",
+            "expected either `as_of`, or `from` and `to`",
+        );
+    }
+    let moment = moment(&mut errors, query.as_of, query.known_at, after, api.clock.now());
     errors.finish(Some(()))?;
     let mut conn = api.pool.acquire().await?;
-    let after = wanted.after.as_ref().map(|Place(at, id)| (at.0, *id));
-    let rows = ledger::tenures_of_line(&mut conn, number.as_str(), from, to, after, wanted.rows()).await?;
-    let page = wanted.page(rows, |tenure| Place(At(tenure.from), tenure.tenure_id));
+    let after = after.map(|place| (place.key().0.0, place.key().1));
+    let rows = match moment {
+        None => ledger::tenures_of_line(&mut conn, number.as_str(), from, to, after, wanted.rows()).await?,
+        Some(moment) => {
+            let (from, to) = if is_dated {
+                (Some(moment.as_of), Some(moment.as_of))
+            } else {
+                (from, to)
+            };
+            let number = number.as_str();
+            ledger::tenures_of_line_as_of(&mut conn, number, from, to, moment, after, wanted.rows()).await?
+        }
+    };
+    let page = wanted.page(rows, |tenure| {
+        Dated::new(Place(At(tenure.from), tenure.tenure_id), moment)
+    });
     Ok(Json(page.map(TenureBody::from)))
 }

@@ -10,13 +10,15 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::auth::{Caller, scope};
+use crate::api::as_of::{Dated, moment};
+use crate::api::auth::{Caller, Scope, scope};
 use crate::api::ledger_then::{LedgerThen, LineThen};
-use crate::api::{Api, conversations, raw};
+use crate::api::{Api, conversations, participants, raw};
 use crate::ids::{ConversationSid, MessageSid};
+use crate::mirror::as_of::{self, Moment, PastMessage};
 use crate::mirror::read::{self, MessageRow, ParticipantRow, ReceiptRow};
 use crate::web::extract::{Path, Query};
-use crate::web::field::{Errors, Field};
+use crate::web::field::{Errors, Field, Instant};
 use crate::web::page::{Cursor, Key, Limit, Page, Wanted};
 use crate::web::problem::Problem;
 
@@ -34,7 +36,7 @@ pub(super) struct MessageBody {
     sent_through: Option<String>,
     /// Who was behind each line of the conversation when it was written.
     lines: Vec<LineThen>,
-    /// Null where it was removed, or has media only.
+    /// Null where it was removed, is withheld, or has media only.
     body: Option<String>,
     /// A list of `{"sid", "filename", "content_type", "size"}`.
     #[schema(value_type = Option<Vec<Object>>)]
@@ -49,6 +51,10 @@ pub(super) struct MessageBody {
     updated_at: Timestamp,
     /// When it was removed at Twilio; what it said is not given then.
     removed_at: Option<Timestamp>,
+    /// Only in a reading of the past: it was edited or removed since, and what it said before takes the scope `audit:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool, required = false)]
+    withheld: Option<bool>,
 }
 
 /// How far a message came to one member.
@@ -68,13 +74,43 @@ pub(super) struct Delivery {
 pub(super) struct Surroundings {
     pub(super) ledger: LedgerThen,
     pub(super) members: Vec<ParticipantRow>,
+    pub(super) moment: Option<Moment>,
+}
+
+/// A message that was found, and whether the caller may see what it said.
+#[derive(Debug)]
+pub(super) struct FoundMessage {
+    pub(super) row: MessageRow,
+    is_withheld: bool,
+}
+
+impl FoundMessage {
+    pub(super) fn now(row: MessageRow) -> Self {
+        Self {
+            row,
+            is_withheld: false,
+        }
+    }
+
+    /// What was edited or removed since is for auditors.
+    pub(super) fn then(past: PastMessage, may_audit: bool) -> Self {
+        Self {
+            is_withheld: !may_audit && !past.is_current && past.row.removed_at.is_none(),
+            row: past.row,
+        }
+    }
 }
 
 impl Surroundings {
-    pub(super) async fn load(conn: &mut PgConnection, sid: &ConversationSid) -> Result<Self, sqlx::Error> {
+    pub(super) async fn load(
+        conn: &mut PgConnection,
+        sid: &ConversationSid,
+        moment: Option<Moment>,
+    ) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            ledger: LedgerThen::load(conn, sid.as_str()).await?,
-            members: read::participants(conn, sid.as_str()).await?,
+            ledger: LedgerThen::load(conn, sid, moment).await?,
+            members: participants::members(conn, sid, moment).await?,
+            moment,
         })
     }
 
@@ -83,28 +119,33 @@ impl Surroundings {
         &self,
         conn: &mut PgConnection,
         sid: &ConversationSid,
-        rows: Vec<MessageRow>,
+        found: Vec<FoundMessage>,
     ) -> Result<Vec<MessageBody>, sqlx::Error> {
-        let sids: Vec<&str> = rows.iter().map(|row| row.message_sid.as_str()).collect();
+        let sids: Vec<&str> = found.iter().map(|one| one.row.message_sid.as_str()).collect();
         let mut receipts: BTreeMap<String, Vec<ReceiptRow>> = BTreeMap::new();
-        for receipt in read::receipts(conn, sid.as_str(), &sids).await? {
+        let rows = match self.moment {
+            None => read::receipts(conn, sid.as_str(), &sids).await?,
+            Some(moment) => as_of::receipts(conn, sid, &sids, moment).await?,
+        };
+        for receipt in rows {
             receipts
                 .entry(receipt.message_sid.clone())
                 .or_default()
                 .push(receipt);
         }
-        Ok(rows
+        Ok(found
             .into_iter()
-            .map(|row| {
-                let receipts = receipts.remove(&row.message_sid).unwrap_or_default();
-                self.message(row, receipts)
+            .map(|one| {
+                let receipts = receipts.remove(&one.row.message_sid).unwrap_or_default();
+                self.message(one, receipts)
             })
             .collect())
     }
 
-    fn message(&self, row: MessageRow, receipts: Vec<ReceiptRow>) -> MessageBody {
+    fn message(&self, found: FoundMessage, receipts: Vec<ReceiptRow>) -> MessageBody {
+        let FoundMessage { row, is_withheld } = found;
         let lines = self.ledger.at(time_of(&row));
-        let said = row.removed_at.is_none();
+        let said = row.removed_at.is_none() && !is_withheld;
         MessageBody {
             sent_through: self.line_of(&row, &lines),
             lines,
@@ -123,6 +164,7 @@ impl Surroundings {
             created_at: row.created_at,
             updated_at: row.updated_at,
             removed_at: row.removed_at,
+            withheld: is_withheld.then_some(true),
         }
     }
 
@@ -176,6 +218,14 @@ impl Key for Place {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListMessages {
+    /// As it was at this time at Twilio, which has passed.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    as_of: Field<Instant>,
+    /// As far as we had been told by this time, which has passed. Alone, or with `as_of`.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    known_at: Field<Instant>,
     /// How many items at most: 1 to 200, 50 if not given.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
@@ -183,13 +233,14 @@ pub(super) struct ListMessages {
     /// `next` of the page before.
     #[serde(default)]
     #[param(value_type = Option<String>)]
-    cursor: Field<Cursor<Place>>,
+    cursor: Field<Cursor<Dated<Place>>>,
 }
 
 /// List the messages of a conversation, in its order
 ///
 /// Each with who was behind the lines when it was written, and how far it came to each handset. Removed ones are left
-/// out; the timeline has them.
+/// out; the timeline has them. With `as_of` or `known_at` as it was then: what was edited or removed since is `withheld`
+/// from a key without the scope `audit:read`.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{conversation_sid}/messages",
@@ -201,24 +252,50 @@ pub(super) struct ListMessages {
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    _: Caller<scope::ConversationsRead>,
+    caller: Caller<scope::ConversationsRead>,
     Path(sid): Path<ConversationSid>,
     Query(query): Query<ListMessages>,
 ) -> Result<Json<Page<MessageBody>>, Problem> {
     let mut errors = Errors::of_query();
     let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    let after = wanted.after.as_ref();
+    let moment = moment(&mut errors, query.as_of, query.known_at, after, api.clock.now());
     errors.finish(Some(()))?;
     let mut conn = api.pool.acquire().await?;
-    conversations::expect(&mut conn, &sid).await?;
-    let after = wanted
-        .after
-        .as_ref()
-        .map(|Place(index, sid)| (*index, sid.as_str()));
-    let rows = read::messages(&mut conn, sid.as_str(), after, wanted.rows()).await?;
-    let page = wanted.page(rows, |row| Place(row.index, sid_of(row)));
-    let surroundings = Surroundings::load(&mut conn, &sid).await?;
+    conversations::expect_then(&mut conn, &sid, moment).await?;
+    let after = after.map(|place| (place.key().0, place.key().1.as_str()));
+    let may_audit = caller.may(Scope::AuditRead);
+    let found = find(&mut conn, &sid, moment, after, wanted.rows(), may_audit).await?;
+    let page = wanted.page(found, |(index, found)| {
+        Dated::new(Place(*index, sid_of(&found.row)), moment)
+    });
+    let page = page.map(|(_, found)| found);
+    let surroundings = Surroundings::load(&mut conn, &sid, moment).await?;
     Ok(Json(Page {
         items: surroundings.shape(&mut conn, &sid, page.items).await?,
         next: page.next,
     }))
+}
+
+/// The rows of a page, each with the index that it is ordered by.
+async fn find(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    moment: Option<Moment>,
+    after: Option<(Option<i64>, &str)>,
+    limit: i64,
+    may_audit: bool,
+) -> Result<Vec<(Option<i64>, FoundMessage)>, sqlx::Error> {
+    let Some(moment) = moment else {
+        let rows = read::messages(conn, sid.as_str(), after, limit).await?;
+        return Ok(rows
+            .into_iter()
+            .map(|row| (row.index, FoundMessage::now(row)))
+            .collect());
+    };
+    let rows = as_of::messages(conn, sid, moment, after, limit).await?;
+    Ok(rows
+        .into_iter()
+        .map(|past| (past.index, FoundMessage::then(past, may_audit)))
+        .collect())
 }

@@ -6,6 +6,7 @@
 //!
 //! Owns `api_key` and `idempotency_key`; everything else is read through its owner.
 
+mod as_of;
 pub mod auth;
 mod conversations;
 mod events;
@@ -19,6 +20,7 @@ mod participants;
 mod sends;
 mod timeline;
 mod transfers;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,9 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::decline))
         .routes(routes!(transfers::cancel))
         .routes(routes!(lines::tenures))
+        .routes(routes!(versions::of_conversation))
+        .routes(routes!(versions::of_participant))
+        .routes(routes!(versions::of_message))
 }
 
 /// Those that may wait on purpose.

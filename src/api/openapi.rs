@@ -7,6 +7,7 @@ use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::api::idempotency;
+use crate::ids::{MessageSid, ParticipantSid};
 use crate::web::problem::ProblemBody;
 
 #[derive(utoipa::OpenApi)]
@@ -15,13 +16,14 @@ use crate::web::problem::ProblemBody;
         title = "Hookswitch",
         description = "Group texts behind a business number: start them, write in them, hand a line from person to person, and ask who was behind it when. See docs/API.md for the conventions.",
     ),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, MessageSid, ParticipantSid)),
     tags(
         (name = "Group texts", description = "Starting group texts"),
         (name = "Conversations", description = "Conversations as the mirror has them"),
         (name = "Messages", description = "Reading and sending"),
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Ledger", description = "Who was behind which line when"),
+        (name = "Audit", description = "What was said before, also what was edited and removed"),
         (name = "Feed", description = "Everything that happened, in one order"),
     ),
 )]

@@ -5,13 +5,17 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::as_of::moment_of_one;
 use crate::api::auth::{Caller, scope};
 use crate::api::{Api, conversations, raw};
 use crate::ids::ConversationSid;
+use crate::mirror::as_of::{self, Moment};
 use crate::mirror::read::{self, ParticipantRow};
 use crate::web::extract::{Path, Query};
+use crate::web::field::{Errors, Field, Instant};
 use crate::web::page::Page;
 use crate::web::problem::Problem;
 
@@ -91,11 +95,20 @@ impl From<ParticipantRow> for ParticipantBody {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListParticipants {}
+pub(super) struct ListParticipants {
+    /// As it was at this time at Twilio, which has passed.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    as_of: Field<Instant>,
+    /// As far as we had been told by this time, which has passed. Alone, or with `as_of`.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    known_at: Field<Instant>,
+}
 
 /// List the participants of a conversation
 ///
-/// Those who left too, in the order of their coming. A group has at most ten at a time, so there is one page.
+/// Those who left too, in the order of their coming; with `as_of` or `known_at` as it was then. A group has at most ten at a time, so there is one page.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{conversation_sid}/participants",
@@ -109,15 +122,30 @@ pub(super) async fn list(
     State(api): State<Api>,
     _: Caller<scope::ConversationsRead>,
     Path(sid): Path<ConversationSid>,
-    Query(ListParticipants {}): Query<ListParticipants>,
+    Query(query): Query<ListParticipants>,
 ) -> Result<Json<Page<ParticipantBody>>, Problem> {
+    let mut errors = Errors::of_query();
+    let moment = moment_of_one(&mut errors, query.as_of, query.known_at, api.clock.now());
+    errors.finish(Some(()))?;
     let mut conn = api.pool.acquire().await?;
-    conversations::expect(&mut conn, &sid).await?;
-    let rows = read::participants(&mut conn, sid.as_str()).await?;
+    conversations::expect_then(&mut conn, &sid, moment).await?;
+    let rows = members(&mut conn, &sid, moment).await?;
     Ok(Json(Page {
         items: rows.into_iter().map(ParticipantBody::from).collect(),
         next: None,
     }))
+}
+
+/// The members now, or then.
+pub(super) async fn members(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    moment: Option<Moment>,
+) -> Result<Vec<ParticipantRow>, sqlx::Error> {
+    match moment {
+        None => read::participants(conn, sid.as_str()).await,
+        Some(moment) => as_of::participants(conn, sid, moment).await,
+    }
 }
 
 #[cfg(test)]

@@ -14,16 +14,18 @@ use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::auth::{Caller, scope};
-use crate::api::messages::{MessageBody, Surroundings, sid_of, time_of};
+use crate::api::as_of::{Dated, moment};
+use crate::api::auth::{Caller, Scope, scope};
+use crate::api::messages::{FoundMessage, MessageBody, Surroundings, sid_of, time_of};
 use crate::api::participants::ParticipantBody;
 use crate::api::{Api, conversations, raw};
 use crate::events::{self, EventRow, Kind};
 use crate::ids::ConversationSid;
 use crate::ledger::{Cause, Tenure};
+use crate::mirror::as_of::{self, Moment};
 use crate::mirror::read::{self, MessageRow};
 use crate::web::extract::{Path, Query};
-use crate::web::field::{Errors, Field};
+use crate::web::field::{Errors, Field, Instant};
 use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
 use crate::web::problem::Problem;
 
@@ -126,10 +128,10 @@ impl Place {
         Self { at, rank, index, id }
     }
 
-    fn of_message(row: &MessageRow) -> Self {
+    fn of_message(row: &MessageRow, at: Timestamp, index: Option<i64>) -> Self {
         Self {
-            index: row.index.unwrap_or(-1),
-            ..Self::new(time_of(row), Rank::Message, sid_of(row).into_string())
+            index: index.unwrap_or(-1),
+            ..Self::new(at, Rank::Message, sid_of(row).into_string())
         }
     }
 
@@ -153,7 +155,7 @@ impl Key for Place {
 
 /// An entry before it is shaped: a message's receipts are read only if it is on the page.
 enum Found {
-    Message(MessageRow),
+    Message(FoundMessage),
     Other(Timestamp, Happening),
 }
 
@@ -161,6 +163,14 @@ enum Found {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListTimeline {
+    /// As it was at this time at Twilio, which has passed.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    as_of: Field<Instant>,
+    /// As far as we had been told by this time, which has passed. Alone, or with `as_of`.
+    #[serde(default)]
+    #[param(value_type = Option<Timestamp>)]
+    known_at: Field<Instant>,
     /// How many items at most: 1 to 200, 50 if not given.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
@@ -168,14 +178,16 @@ pub(super) struct ListTimeline {
     /// `next` of the page before.
     #[serde(default)]
     #[param(value_type = Option<String>)]
-    cursor: Field<Cursor<Place>>,
+    cursor: Field<Cursor<Dated<Place>>>,
 }
 
 /// Show what happened in a conversation, in order, and who was behind the lines at each message
 ///
 /// Messages (the removed ones too, without what they said), members coming and going, lines changing hands, transfers,
 /// and changes of state, each at its source's own time. What comes late is put where it belongs, so it may come to
-/// stand before a cursor that you hold; the feed (`/v1/events`) tells of it.
+/// stand before a cursor that you hold; the feed (`/v1/events`) tells of it. With `as_of` or `known_at` as it was then,
+/// which does not change any more: what was edited or removed since is `withheld` from a key without the scope
+/// `audit:read`.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{conversation_sid}/timeline",
@@ -187,18 +199,21 @@ pub(super) struct ListTimeline {
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    _: Caller<scope::LedgerRead>,
+    caller: Caller<scope::LedgerRead>,
     Path(sid): Path<ConversationSid>,
     Query(query): Query<ListTimeline>,
 ) -> Result<Json<Page<TimelineEntry>>, Problem> {
     let mut errors = Errors::of_query();
     let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    let after = wanted.after.as_ref();
+    let moment = moment(&mut errors, query.as_of, query.known_at, after, api.clock.now());
     errors.finish(Some(()))?;
     let mut conn = api.pool.acquire().await?;
-    conversations::expect(&mut conn, &sid).await?;
-    let surroundings = Surroundings::load(&mut conn, &sid).await?;
-    let found = find(&mut conn, &sid, &surroundings, &wanted).await?;
-    let page = wanted.page(found, |(place, _)| place.clone());
+    conversations::expect_then(&mut conn, &sid, moment).await?;
+    let surroundings = Surroundings::load(&mut conn, &sid, moment).await?;
+    let may_audit = caller.may(Scope::AuditRead);
+    let found = find(&mut conn, &sid, &surroundings, &wanted, may_audit).await?;
+    let page = wanted.page(found, |(place, _)| Dated::new(place.clone(), moment));
     Ok(Json(Page {
         items: shape(&mut conn, &sid, &surroundings, page.items).await?,
         next: page.next,
@@ -209,17 +224,22 @@ async fn find(
     conn: &mut PgConnection,
     sid: &ConversationSid,
     surroundings: &Surroundings,
-    wanted: &Wanted<Place>,
+    wanted: &Wanted<Dated<Place>>,
+    may_audit: bool,
 ) -> Result<Vec<(Place, Found)>, sqlx::Error> {
-    let after = wanted.after.as_ref();
-    let messages =
-        read::messages_by_time(conn, sid.as_str(), after.map(Place::in_messages), wanted.rows()).await?;
+    let after = wanted.after.as_ref().map(Dated::key);
+    let messages = messages(conn, sid, surroundings.moment, after, wanted.rows(), may_audit).await?;
     let kinds: Vec<&str> = LOGGED.iter().copied().map(Kind::as_str).collect();
     let logged = events::of_conversation(conn, sid.as_str(), &kinds).await?;
 
     let mut found: Vec<(Place, Found)> = members(surroundings)
         .chain(holders(surroundings.ledger.tenures()))
-        .chain(logged.into_iter().filter_map(logged_entry))
+        .chain(
+            logged
+                .into_iter()
+                .filter(|row| was_logged(row, surroundings.moment))
+                .filter_map(logged_entry),
+        )
         .map(|(place, what)| {
             let at = place.at.0;
             (place, Found::Other(at, what))
@@ -229,10 +249,44 @@ async fn find(
     found.extend(
         messages
             .into_iter()
-            .map(|row| (Place::of_message(&row), Found::Message(row))),
+            .map(|(place, message)| (place, Found::Message(message))),
     );
     found.sort_by(|(one, _), (other, _)| one.order().cmp(&other.order()));
     Ok(found)
+}
+
+async fn messages(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    moment: Option<Moment>,
+    after: Option<&Place>,
+    limit: i64,
+    may_audit: bool,
+) -> Result<Vec<(Place, FoundMessage)>, sqlx::Error> {
+    let after = after.map(Place::in_messages);
+    let Some(moment) = moment else {
+        let rows = read::messages_by_time(conn, sid.as_str(), after, limit).await?;
+        return Ok(rows
+            .into_iter()
+            .map(|row| {
+                let place = Place::of_message(&row, time_of(&row), row.index);
+                (place, FoundMessage::now(row))
+            })
+            .collect());
+    };
+    let rows = as_of::messages_by_time(conn, sid, moment, after, limit).await?;
+    Ok(rows
+        .into_iter()
+        .map(|past| {
+            let place = Place::of_message(&past.row, past.at, past.index);
+            (place, FoundMessage::then(past, may_audit))
+        })
+        .collect())
+}
+
+/// The log says when it learnt of a thing, as everything else does.
+fn was_logged(row: &EventRow, moment: Option<Moment>) -> bool {
+    moment.is_none_or(|moment| row.occurred_at <= moment.as_of && row.recorded_at <= moment.known_at)
 }
 
 fn members(surroundings: &Surroundings) -> impl Iterator<Item = (Place, Happening)> {
@@ -315,10 +369,10 @@ async fn shape(
     for (place, found) in found {
         match found {
             Found::Other(at, what) => entries.push((place, TimelineEntry { at, what })),
-            Found::Message(row) => messages.push((place, row)),
+            Found::Message(message) => messages.push((place, message)),
         }
     }
-    let (places, rows): (Vec<Place>, Vec<MessageRow>) = messages.into_iter().unzip();
+    let (places, rows): (Vec<Place>, Vec<FoundMessage>) = messages.into_iter().unzip();
     let shaped = surroundings.shape(conn, sid, rows).await?;
     entries.extend(places.into_iter().zip(shaped).map(|(place, message)| {
         let (at, message) = (place.at.0, Box::new(message));

@@ -17,7 +17,8 @@ use crate::mirror::Version;
 
 pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line};
 pub use store::{
-    Affected, holder_of, lines_of, lines_of_many, record, tenures_of_conversation, tenures_of_line,
+    Affected, holder_of, lines_of, lines_of_many, record, tenures_of_conversation,
+    tenures_of_conversation_as_of, tenures_of_line, tenures_of_line_as_of,
 };
 
 /// What a source says about the seat of one participant, as of a time.

@@ -13,6 +13,7 @@ use crate::ids::{AccountSid, ConversationSid, PhoneNumber, new_id};
 use crate::ledger::derive::{Span, derive};
 use crate::ledger::{Cause, Fact, Tenure};
 use crate::mirror::Version;
+use crate::mirror::as_of::Moment;
 
 /// A conversation whose ledger may have to change.
 #[derive(Debug, Clone)]
@@ -476,6 +477,63 @@ pub async fn tenures_of_conversation(
         from tenure where conversation_sid = $1 and superseded_at is null
         order by lower(during), line"#,
         conversation_sid,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| tenure!(row)).collect())
+}
+
+/// As [`tenures_of_conversation`], as was believed at a past moment: those that had begun, without an end that came later.
+pub async fn tenures_of_conversation_as_of(
+    conn: &mut PgConnection,
+    conversation_sid: &ConversationSid,
+    moment: Moment,
+) -> Result<Vec<Tenure>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.tenures_of_conversation_as_of
+        select tenure_id, conversation_sid, line, holder, lower(during) as "from_at!",
+               case when upper(during) <= $2 then upper(during) end as to_at, cause, transfer_id, via, recorded_at
+        from tenure
+        where conversation_sid = $1 and lower(during) <= $2
+          and recorded_at <= $3 and (superseded_at is null or superseded_at > $3)
+        order by lower(during), line"#,
+        conversation_sid.as_str(),
+        moment.as_of.to_sqlx() as _,
+        moment.known_at.to_sqlx() as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| tenure!(row)).collect())
+}
+
+/// As [`tenures_of_line`], as was believed at a past moment.
+pub async fn tenures_of_line_as_of(
+    conn: &mut PgConnection,
+    line: &str,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    moment: Moment,
+    after: Option<(Timestamp, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Tenure>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.tenures_of_line_as_of
+        select tenure_id, conversation_sid, line, holder, lower(during) as "from_at!",
+               case when upper(during) <= $6 then upper(during) end as to_at, cause, transfer_id, via, recorded_at
+        from tenure
+        where line = $1 and recorded_at <= $7 and (superseded_at is null or superseded_at > $7)
+          and during && tstzrange($2, $3, '[]') and lower(during) <= $6
+          and ($4::timestamptz is null or (lower(during), tenure_id) > ($4, $5::uuid))
+        order by lower(during), tenure_id
+        limit $8"#,
+        line,
+        from.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        to.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        after.map(|(at, _)| at.to_sqlx()) as _,
+        after.map(|(_, id)| id) as _,
+        moment.as_of.to_sqlx() as _,
+        moment.known_at.to_sqlx() as _,
+        limit,
     )
     .fetch_all(conn)
     .await?;

@@ -1,15 +1,19 @@
-//! Our copy of Twilio's state. Owns `conversation`, `participant`, `message`, `delivery_receipt` and `chat_user`.
+//! Our copy of Twilio's state. Owns `conversation`, `participant`, `message`, `delivery_receipt` and `chat_user`, and
+//! what was said before of the first four, in `conversation_version`, `participant_version`, `message_version` and
+//! `receipt_version`: [`as_of`] reads both together.
 //!
 //! Whatever says something about Twilio's state (a webhook, an answer of a REST call) becomes [`Change`]s by a pure
 //! function ([`project`]) and enters by one door, [`commit`]: load the rows that the changes touch, fold the changes
 //! into them ([`fold`], pure), write what differs, and with it, in the same transaction, the ledger and the log.
 
+pub mod as_of;
 pub mod change;
 pub mod fold;
 pub mod project;
 pub mod read;
 mod store;
 mod version;
+pub mod versions;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +77,7 @@ pub async fn commit(
         fold::apply(&mut state, &mut outcome, context, one);
     }
     store::save(conn, &state, now).await?;
+    store::keep_versions(conn, &outcome.versions).await?;
 
     let affected = affected_by(&state, &outcome);
     let mut log = std::mem::take(&mut outcome.events);

@@ -374,7 +374,10 @@ pub async fn receipts(
 }
 
 /// A removal is a change too, though what it says of the rest may be older.
-fn last_change(version_at: jiff_sqlx::Timestamp, removed_at: Option<jiff_sqlx::Timestamp>) -> Timestamp {
+pub(super) fn last_change(
+    version_at: jiff_sqlx::Timestamp,
+    removed_at: Option<jiff_sqlx::Timestamp>,
+) -> Timestamp {
     let version_at = version_at.to_jiff();
     removed_at.map_or(version_at, |at| version_at.max(at.to_jiff()))
 }

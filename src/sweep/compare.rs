@@ -247,6 +247,8 @@ mod tests {
             source: None,
             created_at: None,
             version: version(at),
+            told: None,
+            removal_learnt_at: None,
             removed_at: removed.then(|| at.parse().unwrap()),
             revision: 3,
             dirty: false,
@@ -329,6 +331,7 @@ mod tests {
                 error_code: None,
                 created_at: None,
                 version: known.version,
+                learnt_at: jiff::Timestamp::UNIX_EPOCH,
                 dirty: false,
             },
         );

@@ -21,13 +21,13 @@ use crate::support::history::{self, Op, Told, Twilio, ops, play};
 use crate::support::tables;
 
 /// Within a second, over it, and now and then in the same millisecond.
-const PAUSES: &[i64] = &[0, 1, 30, 250, 400, 900, 1_000, 2_500];
+pub(crate) const PAUSES: &[i64] = &[0, 1, 30, 250, 400, 900, 1_000, 2_500];
 
-fn account() -> AccountSid {
+pub(crate) fn account() -> AccountSid {
     ACCOUNT.parse().unwrap()
 }
 
-fn observed(told: &Told) -> Vec<Observed> {
+pub(crate) fn observed(told: &Told) -> Vec<Observed> {
     let form = history_form(&told.form);
     let webhook = Webhook::parse(&Form::parse(form.as_bytes()).unwrap()).unwrap();
     assert!(webhook.unread.is_empty(), "{:?}", webhook.unread);
@@ -177,7 +177,7 @@ fn message_text(fields: &hookswitch::mirror::change::MessageFields) -> String {
     )
 }
 
-fn read_change(change: Change) -> Observed {
+pub(crate) fn read_change(change: Change) -> Observed {
     Observed {
         account_sid: account(),
         change,
@@ -188,13 +188,13 @@ fn read_change(change: Change) -> Observed {
 
 /// How one statement is delivered.
 #[derive(Debug, Clone, Copy)]
-struct Delivery {
+pub(crate) struct Delivery {
     rank: u32,
     doubled: Option<u32>,
     lost: bool,
 }
 
-fn deliveries(size: usize) -> impl Strategy<Value = Vec<Delivery>> {
+pub(crate) fn deliveries(size: usize) -> impl Strategy<Value = Vec<Delivery>> {
     let one = (
         any::<u32>(),
         prop::option::weighted(0.3, any::<u32>()),
@@ -205,7 +205,7 @@ fn deliveries(size: usize) -> impl Strategy<Value = Vec<Delivery>> {
 }
 
 /// The places of the statements in the order of delivery, a doubled one twice.
-fn shuffled(told: &[Told], deliveries: &[Delivery]) -> Vec<usize> {
+pub(crate) fn shuffled(told: &[Told], deliveries: &[Delivery]) -> Vec<usize> {
     let mut order: Vec<(u32, usize)> = Vec::new();
     for (place, delivery) in (0..told.len()).zip(deliveries) {
         order.push((delivery.rank, place));
@@ -215,9 +215,9 @@ fn shuffled(told: &[Told], deliveries: &[Delivery]) -> Vec<usize> {
     order.into_iter().map(|(_, place)| place).collect()
 }
 
-const OPS_MAX: usize = 40;
+pub(crate) const OPS_MAX: usize = 40;
 
-fn cases(cases: u32) -> Config {
+pub(crate) fn cases(cases: u32) -> Config {
     Config {
         failure_persistence: None,
         cases,

@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod as_of;
 mod convergence;
 mod crash;
 mod embedded;

@@ -12,7 +12,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::api::auth::{ApiKey, Needs, PREFIX, hash, store};
+use crate::api::auth::{ApiKey, Needs, PREFIX, Scope, hash, store};
 use crate::web::problem::Problem;
 
 /// `last_used_at` is not more precise than this, so that a busy key does not write with every call.
@@ -22,10 +22,16 @@ const USE_NOTED_EVERY: SignedDuration = SignedDuration::from_mins(1);
 #[derive(Debug)]
 pub struct Caller<S> {
     pub api_key_id: Uuid,
+    scopes: Vec<Scope>,
     needs: PhantomData<fn() -> S>,
 }
 
 impl<S> Caller<S> {
+    /// Whether it may do this too.
+    pub fn may(&self, needed: Scope) -> bool {
+        self.scopes.iter().any(|scope| scope.covers(needed))
+    }
+
     /// How the log and our rows name it.
     pub fn name(&self) -> String {
         format!("api_key:{}", self.api_key_id)
@@ -50,6 +56,7 @@ impl<S: Needs> FromRequestParts<Api> for Caller<S> {
         note_use(&mut conn, api, &caller).await;
         Ok(Self {
             api_key_id: caller.api_key_id,
+            scopes: caller.scopes,
             needs: PhantomData,
         })
     }

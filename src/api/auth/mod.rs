@@ -74,6 +74,8 @@ scopes! {
     EventsRead = "events:read",
     /// Who held which line when, and the timeline.
     LedgerRead = "ledger:read",
+    /// All that was ever said, also what was edited and removed since.
+    AuditRead = "audit:read",
     /// All of them.
     Admin = "admin",
 }

@@ -26,7 +26,9 @@ pub(crate) async fn execute(app: &TestApp, sql: &str) {
 
 /// All that is Twilio's in the mirror, and the ledger as believed now.
 pub(crate) async fn mirror_and_ledger(app: &TestApp) -> Vec<String> {
-    let ours = "array['revision', 'unverified_since', 'first_seen_at', 'verified_at']";
+    let ours =
+        "array['revision', 'unverified_since', 'first_seen_at', 'verified_at', 'learnt_at', 'stated_at',
+        'state_learnt_at', 'state_stated_at', 'removal_learnt_at']";
     let mut all = Vec::new();
     for table in [
         "conversation",
@@ -56,15 +58,17 @@ pub(crate) async fn log(app: &TestApp) -> Vec<String> {
 
 /// Forgets all that was received, and all that came of it.
 pub(crate) async fn empty(app: &TestApp) {
-    let tables = "webhook, conversation, participant, message, delivery_receipt, chat_user, holding, tenure, line_lease,
+    let tables =
+        "webhook, conversation, participant, message, delivery_receipt, chat_user, conversation_version,
+        participant_version, message_version, receipt_version, holding, tenure, line_lease,
         event, task, group_text";
     execute(app, &format!("truncate {tables}")).await;
 }
 
 /// As [`empty`], but what was received waits to be projected.
 pub(crate) async fn unproject(app: &TestApp) {
-    let tables =
-        "conversation, participant, message, delivery_receipt, chat_user, holding, tenure, line_lease, event,
+    let tables = "conversation, participant, message, delivery_receipt, chat_user, conversation_version,
+        participant_version, message_version, receipt_version, holding, tenure, line_lease, event,
         task, group_text";
     execute(
         app,

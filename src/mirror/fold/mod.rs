@@ -1,0 +1,157 @@
+//! Applies statements to what is stored, one after the other. Pure: [`super::store`] loads the state that the changes
+//! touch and writes back what differs.
+//!
+//! The result does not depend on the order or the number of times in which the same webhooks come: a statement is
+//! taken when it is newer, and two statements of one instant are ordered by their content until a read settles them.
+
+mod conversation;
+mod judge;
+mod message;
+mod participant;
+mod receipt;
+mod user;
+mod versions;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::events::{Kind, NewEvent, Via};
+use crate::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid, UserSid};
+use crate::ledger::Fact;
+use crate::mirror::change::{Change, Observed};
+
+pub use conversation::Conversation;
+pub use message::Message;
+pub use participant::Participant;
+pub use receipt::Receipt;
+pub use user::User;
+pub use versions::{
+    ConversationPast, ConversationSays, MessagePast, ParticipantPast, Past, ReceiptPast, ReceiptSays, Says,
+    Told, Versions,
+};
+
+/// The rows that a batch of changes touches.
+#[derive(Debug, Default)]
+pub struct State {
+    pub conversations: BTreeMap<ConversationSid, Conversation>,
+    pub participants: BTreeMap<(ConversationSid, ParticipantSid), Participant>,
+    pub messages: BTreeMap<(ConversationSid, MessageSid), Message>,
+    pub receipts: BTreeMap<(ConversationSid, ReceiptSid), Receipt>,
+    pub users: BTreeMap<(AccountSid, UserSid), User>,
+}
+
+/// The revisions that a reader had seen before it read at Twilio, by SID. Where a row still has that revision, the
+/// answer is later than the row, and settles a tie; a SID that is not named was not stored then.
+pub type Revisions = BTreeMap<String, i64>;
+
+/// What a batch brought about besides the changed rows.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What the rows do not say, or say no longer.
+    pub versions: Versions,
+    pub events: Vec<NewEvent>,
+    pub facts: Vec<Fact>,
+    /// Conversations whose life ended, or whose end got a better time: the ledger ends with them.
+    pub ended: BTreeSet<ConversationSid>,
+    /// Conversations that have to be read again: a tie, or a parent known only by its children.
+    pub to_fetch: BTreeSet<ConversationSid>,
+    /// Messages known only by their receipts.
+    pub messages_to_fetch: BTreeSet<(ConversationSid, MessageSid)>,
+    /// Messages of which two statements of one instant differ.
+    pub messages_in_doubt: BTreeSet<(ConversationSid, MessageSid)>,
+    /// Conversations whose state changed, for those who wait for it.
+    pub state_changed: BTreeSet<ConversationSid>,
+}
+
+/// What all changes of a batch share.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub via: Via,
+    pub now: Timestamp,
+    pub settles: Option<&'a Revisions>,
+}
+
+/// Applies one change.
+pub fn apply(state: &mut State, outcome: &mut Outcome, context: Context<'_>, observed: &Observed) {
+    let mut fold = Fold {
+        state,
+        outcome,
+        context,
+        observed,
+    };
+    if let Some(sid) = observed.change.conversation_sid() {
+        fold.ensure_conversation(sid);
+    }
+    match &observed.change {
+        Change::Conversation(change) => fold.conversation(change),
+        Change::ConversationState(change) => fold.conversation_state(change),
+        Change::ConversationRemoved {
+            conversation_sid,
+            version,
+        } => {
+            fold.conversation_removed(conversation_sid, *version);
+        }
+        Change::Participant(change) => fold.participant(change),
+        Change::Message(change) => fold.message(change),
+        Change::Receipt(change) => fold.receipt(change),
+        Change::User(change) => fold.user(change),
+    }
+}
+
+struct Fold<'a> {
+    state: &'a mut State,
+    outcome: &'a mut Outcome,
+    context: Context<'a>,
+    observed: &'a Observed,
+}
+
+impl Fold<'_> {
+    fn ensure_conversation(&mut self, sid: &ConversationSid) {
+        if self.state.conversations.contains_key(sid) {
+            return;
+        }
+        let row = Conversation::known_by_its_children(self.observed.account_sid.clone(), self.context.now);
+        self.state.conversations.insert(sid.clone(), row);
+    }
+
+    fn note_orphan(&mut self, sid: &ConversationSid) {
+        if self
+            .state
+            .conversations
+            .get(sid)
+            .is_some_and(|row| row.version.is_none() && row.removed_at.is_none())
+        {
+            self.outcome.to_fetch.insert(sid.clone());
+        }
+    }
+
+    /// Whether this answer was read after the row had become what it is.
+    fn settles(&self, sid: &str, revision: impl Fn(&State) -> Option<i64>) -> bool {
+        self.context
+            .settles
+            .is_some_and(|seen| seen.get(sid).copied() == revision(self.state))
+    }
+
+    fn tell(
+        &mut self,
+        kind: Kind,
+        conversation_sid: Option<&ConversationSid>,
+        subject: &str,
+        occurred_at: Timestamp,
+        data: serde_json::Value,
+    ) {
+        self.outcome.events.push(NewEvent {
+            kind,
+            account_sid: Some(self.observed.account_sid.clone()),
+            conversation_sid: conversation_sid.cloned(),
+            subject: subject.to_owned(),
+            actor: None,
+            via: self.context.via,
+            cause: Some(self.observed.cause.clone()),
+            occurred_at,
+            recorded_at: self.context.now,
+            data,
+        });
+    }
+}
