@@ -32,7 +32,7 @@ use crate::mirror;
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
-use crate::sweep::Sweeper;
+use crate::sweep::{Sweeper, Totals};
 use crate::telemetry;
 use crate::transfer::{self, Transfers};
 use crate::twilio::BuildError;
@@ -53,6 +53,13 @@ pub struct App {
     pub worker: Worker,
     pub sweeper: Sweeper,
     options: PgConnectOptions,
+}
+
+/// What those who run the service look at.
+#[derive(Clone)]
+struct Operations {
+    pool: PgPool,
+    completeness: Totals,
 }
 
 /// What this process does of what the service does.
@@ -120,6 +127,7 @@ impl App {
             transfers,
             group_texts,
             outbox,
+            completeness: Totals::new(pool.clone(), clock.clone()),
             notices: notices.clone(),
             shutdown: CancellationToken::new(),
         };
@@ -158,7 +166,10 @@ impl App {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
-            .with_state(self.pool.clone())
+            .with_state(Operations {
+                pool: self.pool.clone(),
+                completeness: self.api.completeness.clone(),
+            })
     }
 
     /// Serves and works until `shutdown`, then ends in order: no new requests, those in flight answered, webhooks handed
@@ -360,7 +371,7 @@ async fn healthz() -> Response {
 }
 
 /// Webhooks are taken and the API answers: the database is there and has our schema.
-async fn readyz(State(pool): State<PgPool>) -> Response {
+async fn readyz(State(Operations { pool, .. }): State<Operations>) -> Response {
     let look = async {
         let mut conn = pool.acquire().await?;
         replay::backlog(&mut conn).await
@@ -374,12 +385,16 @@ async fn readyz(State(pool): State<PgPool>) -> Response {
     }
 }
 
-async fn metrics(State(pool): State<PgPool>) -> Response {
+async fn metrics(State(Operations { pool, completeness }): State<Operations>) -> Response {
     let look = async {
         let mut conn = pool.acquire().await?;
         let backlog = replay::backlog(&mut conn).await?;
         Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?))
     };
+    // Of many conversations it may take long: then these gauges are as they were, and the others are told all the same.
+    tokio::time::timeout(Duration::from_millis(1_500), completeness.publish())
+        .await
+        .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
     if let Ok(Ok((backlog, tasks))) = database {
         gauge("hookswitch_webhooks_pending", backlog.pending);

@@ -7,6 +7,7 @@
 //! Owns `api_key` and `idempotency_key`; everything else is read through its owner.
 
 pub mod auth;
+mod completeness;
 mod conversations;
 mod events;
 mod group_texts;
@@ -36,6 +37,7 @@ use crate::clock::Clock;
 use crate::db::Notices;
 use crate::group_text::GroupTexts;
 use crate::outbox::Outbox;
+use crate::sweep::Totals;
 use crate::transfer::Transfers;
 use crate::web::fallback::method_not_allowed;
 use crate::web::problem::Problem;
@@ -52,6 +54,7 @@ pub struct Api {
     pub transfers: Transfers,
     pub group_texts: GroupTexts,
     pub outbox: Outbox,
+    pub completeness: Totals,
     pub notices: Notices,
     /// Cancelled when the process is to end: who waits for entries of the log is answered at once.
     pub shutdown: CancellationToken,
@@ -87,6 +90,8 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::decline))
         .routes(routes!(transfers::cancel))
         .routes(routes!(lines::tenures))
+        .routes(routes!(completeness::total))
+        .routes(routes!(completeness::of_conversation))
 }
 
 /// Those that may wait on purpose.

@@ -22,6 +22,7 @@ use crate::web::problem::ProblemBody;
         (name = "Messages", description = "Reading and sending"),
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Ledger", description = "Who was behind which line when"),
+        (name = "Health", description = "How complete the mirror is, and what is wrong with lines"),
         (name = "Feed", description = "Everything that happened, in one order"),
     ),
 )]

@@ -16,6 +16,7 @@ pub mod completeness;
 mod periodic;
 mod run;
 mod store;
+mod totals;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ use crate::{config, twilio};
 pub use budget::Budget;
 pub use run::Watch;
 pub use store::{last_completed, newest};
+pub use totals::{Reading, Totals};
 
 /// What sweeps need. Cheap to clone; clones share the budget.
 #[derive(Debug, Clone)]

@@ -74,6 +74,10 @@ scopes! {
     EventsRead = "events:read",
     /// Who held which line when, and the timeline.
     LedgerRead = "ledger:read",
+    /// How complete the mirror is, and what is wrong with lines.
+    HealthRead = "health:read",
+    /// Starting repairs of lines.
+    HealthWrite = "health:write",
     /// All of them.
     Admin = "admin",
 }

@@ -1,6 +1,7 @@
 //! The API that a CRM uses: the real router and a real PostgreSQL, with rows that came through the real doors.
 
 mod access;
+mod completeness;
 mod feed;
 mod idempotency;
 mod ledger;
@@ -28,6 +29,7 @@ use hookswitch::mirror::change::{
 };
 use hookswitch::mirror::{self, Version};
 use hookswitch::outbox::Outbox;
+use hookswitch::sweep::Totals;
 use hookswitch::transfer::Transfers;
 use hookswitch::web::fallback::not_found;
 use hookswitch::web::request::attend;
@@ -83,6 +85,7 @@ pub(super) async fn office() -> Office {
             pool: pool.clone(),
             clock: clock.clone(),
         },
+        completeness: Totals::new(pool.clone(), clock.clone()),
         notices: Notices::default(),
         shutdown: CancellationToken::new(),
     };
