@@ -11,6 +11,7 @@ mod completeness;
 mod conversations;
 mod events;
 mod group_texts;
+mod health;
 pub mod idempotency;
 mod ledger_then;
 mod lines;
@@ -36,6 +37,7 @@ use utoipa_axum::routes;
 use crate::clock::Clock;
 use crate::db::Notices;
 use crate::group_text::GroupTexts;
+use crate::health::Health;
 use crate::outbox::Outbox;
 use crate::sweep::Totals;
 use crate::transfer::Transfers;
@@ -55,6 +57,7 @@ pub struct Api {
     pub group_texts: GroupTexts,
     pub outbox: Outbox,
     pub completeness: Totals,
+    pub health: Health,
     pub notices: Notices,
     /// Cancelled when the process is to end: who waits for entries of the log is answered at once.
     pub shutdown: CancellationToken,
@@ -92,6 +95,9 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(lines::tenures))
         .routes(routes!(completeness::total))
         .routes(routes!(completeness::of_conversation))
+        .routes(routes!(health::list))
+        .routes(routes!(health::show))
+        .routes(routes!(health::repair))
 }
 
 /// Those that may wait on purpose.

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
+use crate::health::Health;
 use crate::{config, twilio};
 
 pub use budget::Budget;
@@ -43,10 +44,18 @@ pub struct Sweeper {
     pub interval: SignedDuration,
     /// A conversation is walked again when its last walk is older.
     pub full_after: SignedDuration,
+    /// Judges every conversation that was looked at.
+    pub health: Health,
 }
 
 impl Sweeper {
-    pub fn new(pool: PgPool, clock: Clock, accounts: Accounts, settings: &config::Sweep) -> Self {
+    pub fn new(
+        pool: PgPool,
+        clock: Clock,
+        accounts: Accounts,
+        settings: &config::Sweep,
+        health: Health,
+    ) -> Self {
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         Self {
             pool,
@@ -55,6 +64,7 @@ impl Sweeper {
             budget: Budget::per_minute(settings.requests_per_minute),
             interval: signed(settings.interval),
             full_after: signed(settings.full_after),
+            health,
         }
     }
 }

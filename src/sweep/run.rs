@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Account;
 use crate::db::is_passing;
+use crate::health::{Autocreating, SeenBy};
 use crate::ids::ConversationSid;
 use crate::mirror::{self, Observed, project};
 use crate::sweep::compare::{self, Standing};
@@ -88,6 +89,8 @@ pub(super) struct Session<'a> {
     /// Requests that are not yet written down.
     unwritten: i64,
     beaten: Instant,
+    /// What Twilio says of the account's numbers; asked once.
+    autocreating: Option<Autocreating>,
 }
 
 impl<'a> Session<'a> {
@@ -99,6 +102,7 @@ impl<'a> Session<'a> {
             run,
             unwritten: 0,
             beaten: Instant::now(),
+            autocreating: None,
         }
     }
 
@@ -132,8 +136,31 @@ impl<'a> Session<'a> {
     }
 
     async fn go_to_the_end(&mut self, watch: Watch<'_>) -> Result<(), Error> {
+        self.look_at_numbers().await?;
         self.through_the_list(watch).await?;
         self.through_the_unlisted(watch).await
+    }
+
+    /// What becomes of first messages to the account's numbers. Where Twilio does not tell, what was known stays.
+    async fn look_at_numbers(&mut self) -> Result<(), Error> {
+        let mut pages = self.account.client.list_address_configurations();
+        let mut all = Vec::new();
+        loop {
+            self.request().await?;
+            match pages.next().await {
+                Ok(page) => all.extend(page.unwrap_or_default()),
+                Err(error) if error.may_repeat() => return Err(error.into()),
+                Err(error) => {
+                    warn!(error = %error, "cannot read the account's address configurations");
+                    return Ok(());
+                }
+            }
+            if pages.position().is_none() {
+                break;
+            }
+        }
+        self.autocreating = Some(Autocreating::new(self.account, &all));
+        Ok(())
     }
 
     async fn through_the_list(&mut self, watch: Watch<'_>) -> Result<(), Error> {
@@ -312,6 +339,15 @@ impl<'a> Session<'a> {
         let mut transaction = self.sweeper.pool.begin().await?;
         if let Ended::Verified { as_of, .. } = ended {
             mirror::mark_verified_as_of(&mut transaction, sid, as_of).await?;
+        }
+        let numbers = self.autocreating.as_ref();
+        let now = self.sweeper.clock.now();
+        // One that is left alone was judged when its end was seen.
+        if !matches!(ended, Ended::LeftAlone { .. }) {
+            let health = &self.sweeper.health;
+            health
+                .examine_in(&mut transaction, sid, SeenBy::Sweep, numbers, now)
+                .await?;
         }
         let account_sid = &self.account.account_sid;
         let run = store::record(&mut transaction, self.claim, account_sid, sid, ended).await?;

@@ -10,6 +10,7 @@ mod convergence;
 mod crash;
 mod embedded;
 mod group_text;
+mod health;
 mod mirror;
 mod outage;
 mod outbox;

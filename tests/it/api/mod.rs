@@ -22,6 +22,7 @@ use hookswitch::config::Config;
 use hookswitch::db::Notices;
 use hookswitch::events::Via;
 use hookswitch::group_text::GroupTexts;
+use hookswitch::health::Health;
 use hookswitch::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid};
 use hookswitch::mirror::change::{
     Change, ConversationChange, ConversationFields, MessageChange, MessageFields, Observed,
@@ -86,6 +87,13 @@ pub(super) async fn office() -> Office {
             clock: clock.clone(),
         },
         completeness: Totals::new(pool.clone(), clock.clone()),
+        health: Health::new(
+            pool.clone(),
+            clock.clone(),
+            Accounts::new(&config.twilio).unwrap(),
+            &config.health,
+        )
+        .unwrap(),
         notices: Notices::default(),
         shutdown: CancellationToken::new(),
     };
