@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod clock_off;
 mod convergence;
 mod crash;
 mod embedded;
