@@ -20,6 +20,8 @@ use crate::twilio::model;
 
 /// How often a run shows that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
+/// How often the log is told how far a run is.
+const TELL: Duration = Duration::from_secs(30);
 /// The most pages of conversations that one attempt follows, against a list that leads in a circle.
 const PAGES_MAX: u32 = 20_000;
 /// How many conversations that were not listed are taken at a time.
@@ -89,6 +91,8 @@ pub(super) struct Session<'a> {
     /// Requests that are not yet written down.
     unwritten: i64,
     beaten: Instant,
+    /// When the log was last told how far it is.
+    told: Instant,
     /// What Twilio says of the account's numbers; asked once.
     autocreating: Option<Autocreating>,
 }
@@ -102,6 +106,7 @@ impl<'a> Session<'a> {
             run,
             unwritten: 0,
             beaten: Instant::now(),
+            told: Instant::now(),
             autocreating: None,
         }
     }
@@ -353,7 +358,21 @@ impl<'a> Session<'a> {
         let run = store::record(&mut transaction, self.claim, account_sid, sid, ended).await?;
         self.run = run.ok_or(Error::LeaseLost)?;
         transaction.commit().await?;
+        self.tell_progress();
         Ok(())
+    }
+
+    /// A line in the log now and then, so that a long sweep is seen to get on.
+    fn tell_progress(&mut self) {
+        if self.told.elapsed() < TELL {
+            return;
+        }
+        self.told = Instant::now();
+        let (run, conversations) = (&self.run, self.run.conversations());
+        info!(
+            account.sid = %run.account_sid, sweep.id = %run.sweep_run_id, conversations, run.requests, run.walked,
+            run.failed, "swept {conversations} conversations so far, repaired {}", run.found.repaired()
+        );
     }
 
     /// Ends the run, or lets go of it so that it can be taken up again at once.
