@@ -406,8 +406,9 @@ async fn metrics(State(Operations { pool, completeness }): State<Operations>) ->
         let findings = health::count_open(&mut conn).await?;
         Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings))
     };
-    // Of many conversations it may take long: then these gauges are as they were, and the others are told all the same.
-    tokio::time::timeout(Duration::from_millis(1_500), completeness.publish())
+    // Of many conversations it may take long: then these gauges are as they were, and are set for the next time.
+    let publishing = tokio::spawn(async move { completeness.publish().await });
+    tokio::time::timeout(Duration::from_millis(1_500), publishing)
         .await
         .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;

@@ -48,7 +48,15 @@ impl Totals {
     }
 
     /// The total, at most five seconds old.
+    ///
+    /// A reading goes on when whoever asked has gone, so that the next one finds it.
     pub async fn read(&self) -> Result<Reading, sqlx::Error> {
+        let shared = self.clone();
+        let reading = tokio::spawn(async move { shared.read_or_share().await });
+        reading.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    async fn read_or_share(&self) -> Result<Reading, sqlx::Error> {
         let mut last = self.last.lock().await;
         let read_at = self.clock.now();
         if let Some(reading) = last.as_ref().filter(|reading| reading.is_fresh(read_at)) {

@@ -62,8 +62,8 @@ impl<'a> Api<'a> {
     /// The newest finding of a code, open or not.
     async fn finding(&self, sid: &ConversationSid, code: &str) -> Value {
         let health = self.get(&format!("/v1/health/lines/{sid}")).await;
-        let findings = health["findings"].as_array().unwrap().iter();
-        findings.filter(|one| one["code"] == code).next().unwrap().clone()
+        let mut findings = health["findings"].as_array().unwrap().iter();
+        findings.find(|one| one["code"] == code).unwrap().clone()
     }
 }
 
