@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
 use crate::group_text::{self, GroupTexts};
+use crate::health::{self, Health};
 use crate::inbox::process::Projector;
 use crate::inbox::receive::{Inbox, Signer};
 use crate::inbox::writer::{Writer, Writing};
@@ -32,7 +33,7 @@ use crate::mirror;
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
-use crate::sweep::Sweeper;
+use crate::sweep::{Sweeper, Totals};
 use crate::telemetry;
 use crate::transfer::{self, Transfers};
 use crate::twilio::BuildError;
@@ -53,6 +54,13 @@ pub struct App {
     pub worker: Worker,
     pub sweeper: Sweeper,
     options: PgConnectOptions,
+}
+
+/// What those who run the service look at.
+#[derive(Clone)]
+struct Operations {
+    pool: PgPool,
+    completeness: Totals,
 }
 
 /// What this process does of what the service does.
@@ -78,6 +86,8 @@ impl Default for Roles {
 pub enum BuildAppError {
     #[error("setting twilio: {0}")]
     Twilio(#[from] BuildError),
+    #[error(transparent)]
+    Health(#[from] health::UnknownCode),
 }
 
 impl App {
@@ -112,15 +122,24 @@ impl App {
             poll: config.queue.poll,
             ..queue::Settings::default()
         };
-        let handlers = handlers(&config, &pool, &clock, &accounts, &transfers);
+        let health = Health::new(pool.clone(), clock.clone(), accounts.clone(), &config.health)?;
+        let handlers = handlers(&config, &pool, &clock, &accounts, &transfers, &health);
         let worker = Worker::new(pool.clone(), clock.clone(), handlers, settings);
-        let sweeper = Sweeper::new(pool.clone(), clock.clone(), accounts.clone(), &config.sweep);
+        let sweeper = Sweeper::new(
+            pool.clone(),
+            clock.clone(),
+            accounts.clone(),
+            &config.sweep,
+            health.clone(),
+        );
         let api = Api {
             pool: pool.clone(),
             clock: clock.clone(),
             transfers,
             group_texts,
             outbox,
+            completeness: Totals::new(pool.clone(), clock.clone()),
+            health,
             notices: notices.clone(),
             shutdown: CancellationToken::new(),
         };
@@ -159,7 +178,10 @@ impl App {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
-            .with_state(self.pool.clone())
+            .with_state(Operations {
+                pool: self.pool.clone(),
+                completeness: self.api.completeness.clone(),
+            })
     }
 
     /// Serves and works until `shutdown`, then ends in order: no new requests, those in flight answered, webhooks handed
@@ -299,6 +321,7 @@ fn handlers(
     clock: &Clock,
     accounts: &Accounts,
     transfers: &Transfers,
+    health: &Health,
 ) -> Vec<(&'static str, Arc<dyn Handler>)> {
     let (pool, clock, accounts) = (pool.clone(), clock.clone(), accounts.clone());
     vec![
@@ -345,8 +368,10 @@ fn handlers(
                 pool,
                 clock,
                 accounts,
+                health: health.clone(),
             }),
         ),
+        (health::REPAIR_TASK, Arc::new(health::Repairer(health.clone()))),
     ]
 }
 
@@ -371,7 +396,7 @@ async fn healthz() -> Response {
 }
 
 /// Webhooks are taken and the API answers: the database is there and has our schema.
-async fn readyz(State(pool): State<PgPool>) -> Response {
+async fn readyz(State(Operations { pool, .. }): State<Operations>) -> Response {
     let look = async {
         let mut conn = pool.acquire().await?;
         replay::backlog(&mut conn).await
@@ -385,19 +410,31 @@ async fn readyz(State(pool): State<PgPool>) -> Response {
     }
 }
 
-async fn metrics(State(pool): State<PgPool>) -> Response {
+async fn metrics(State(Operations { pool, completeness }): State<Operations>) -> Response {
     let look = async {
         let mut conn = pool.acquire().await?;
         let backlog = replay::backlog(&mut conn).await?;
-        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?))
+        let findings = health::count_open(&mut conn).await?;
+        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings))
     };
+    // Of many conversations it may take long: then these gauges are as they were, and are set for the next time.
+    let publishing = tokio::spawn(async move { completeness.publish().await });
+    tokio::time::timeout(Duration::from_millis(1_500), publishing)
+        .await
+        .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
-    if let Ok(Ok((backlog, tasks))) = database {
+    if let Ok(Ok((backlog, tasks, findings))) = database {
         gauge("hookswitch_webhooks_pending", backlog.pending);
         gauge("hookswitch_webhooks_set_aside", backlog.set_aside);
         gauge("hookswitch_tasks_ready", tasks.ready);
         gauge("hookswitch_tasks_running", tasks.running);
         gauge("hookswitch_tasks_dead", tasks.dead);
+        for (code, open) in findings {
+            set(
+                metrics::gauge!("hookswitch_line_findings", "code" => code.as_str()),
+                open,
+            );
+        }
         gauge("hookswitch_database_up", 1);
     } else {
         gauge("hookswitch_database_up", 0);
@@ -409,10 +446,15 @@ async fn metrics(State(pool): State<PgPool>) -> Response {
         .into_response()
 }
 
+fn gauge(name: &'static str, value: i64) {
+    set(metrics::gauge!(name), value);
+}
+
 #[expect(
     clippy::cast_precision_loss,
     reason = "a gauge is a float, and counts of rows stay far below 2^52"
 )]
-fn gauge(name: &'static str, value: i64) {
-    metrics::gauge!(name).set(value as f64);
+#[expect(clippy::needless_pass_by_value, reason = "it is made where it is set")]
+fn set(gauge: metrics::Gauge, value: i64) {
+    gauge.set(value as f64);
 }

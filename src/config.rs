@@ -3,7 +3,7 @@
 //! A wrong value stops the start with one line that names the key and what is expected; never the value, which may be
 //! a secret.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ pub struct Config {
     pub transfer: Transfer,
     pub group_text: GroupText,
     pub sweep: Sweep,
+    pub health: Health,
     pub log: Log,
 }
 
@@ -152,6 +153,25 @@ pub struct Sweep {
     #[serde(deserialize_with = "duration")]
     pub full_after: Duration,
     pub requests_per_minute: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    pub repair: RepairPolicy,
+    /// Otherwise for some findings, by their code.
+    #[serde(default)]
+    pub repair_of: BTreeMap<String, RepairPolicy>,
+}
+
+/// What happens to a repair that is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepairPolicy {
+    /// A person starts it.
+    Offer,
+    /// It starts by itself, once.
+    Start,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`ids`], [`clock`] and [`config`] are what everything stands on; [`twilio`] is Twilio's wire;
 //! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
-//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`sweep`] compares all of it with Twilio; [`api`] is what a CRM back end sees; [`app`] puts
-//! it together. [`sandbox`] is an emulator of Twilio that shares only the wire with the rest.
+//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`sweep`] compares all of it with Twilio, and [`health`] says which lines cannot be
+//! written in; [`api`] is what a CRM back end sees; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the wire with the rest.
 
 pub mod accounts;
 pub mod api;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod db;
 pub mod events;
 pub mod group_text;
+pub mod health;
 pub mod ids;
 pub mod inbox;
 pub mod ledger;

@@ -8,9 +8,11 @@
 
 mod as_of;
 pub mod auth;
+mod completeness;
 mod conversations;
 mod events;
 mod group_texts;
+mod health;
 pub mod idempotency;
 mod ledger_then;
 mod lines;
@@ -37,7 +39,9 @@ use utoipa_axum::routes;
 use crate::clock::Clock;
 use crate::db::Notices;
 use crate::group_text::GroupTexts;
+use crate::health::Health;
 use crate::outbox::Outbox;
+use crate::sweep::Totals;
 use crate::transfer::Transfers;
 use crate::web::fallback::method_not_allowed;
 use crate::web::problem::Problem;
@@ -54,6 +58,8 @@ pub struct Api {
     pub transfers: Transfers,
     pub group_texts: GroupTexts,
     pub outbox: Outbox,
+    pub completeness: Totals,
+    pub health: Health,
     pub notices: Notices,
     /// Cancelled when the process is to end: who waits for entries of the log is answered at once.
     pub shutdown: CancellationToken,
@@ -92,6 +98,11 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(versions::of_conversation))
         .routes(routes!(versions::of_participant))
         .routes(routes!(versions::of_message))
+        .routes(routes!(completeness::total))
+        .routes(routes!(completeness::of_conversation))
+        .routes(routes!(health::list))
+        .routes(routes!(health::show))
+        .routes(routes!(health::repair))
 }
 
 /// Those that may wait on purpose.

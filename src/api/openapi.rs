@@ -24,6 +24,7 @@ use crate::web::problem::ProblemBody;
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Ledger", description = "Who was behind which line when"),
         (name = "Audit", description = "What was said before, also what was edited and removed"),
+        (name = "Health", description = "How complete the mirror is, and what is wrong with lines"),
         (name = "Feed", description = "Everything that happened, in one order"),
     ),
 )]

@@ -11,6 +11,7 @@ use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db;
+use crate::health::{self, Code};
 use crate::inbox::replay;
 use crate::queue;
 use crate::setup::{self, Finding, Severity};
@@ -88,6 +89,7 @@ async fn check_database(config: &Config) -> Vec<Finding> {
         Ok(looked) => vec![
             judge_backlog(looked.backlog, looked.tasks),
             judge_mirror(&looked.mirror, config.sweep.interval, looked.at),
+            judge_lines(&looked.findings),
         ],
         Err(error) => vec![Finding {
             severity: Severity::Bad,
@@ -145,10 +147,38 @@ fn judge_mirror(mirror: &Total, interval: Duration, now: Timestamp) -> Finding {
     finding(Severity::Good, facts)
 }
 
+/// What is wrong with lines, by code.
+fn judge_lines(open: &[(Code, i64)]) -> Finding {
+    let open: Vec<_> = open.iter().filter(|(_, count)| *count > 0).collect();
+    let is_bad = open
+        .iter()
+        .any(|(code, _)| code.severity() == health::Severity::Bad);
+    let subject = "lines".to_owned();
+    if open.is_empty() {
+        let message = "nothing is known to be wrong with any".to_owned();
+        return Finding {
+            severity: Severity::Good,
+            subject,
+            message,
+        };
+    }
+    let counts: Vec<String> = open
+        .iter()
+        .map(|(code, count)| format!("{} {count}", code.as_str()))
+        .collect();
+    let counts = counts.join(", ");
+    Finding {
+        severity: if is_bad { Severity::Bad } else { Severity::Warning },
+        subject,
+        message: format!("{counts}; see GET /v1/health/lines"),
+    }
+}
+
 struct Looked {
     backlog: replay::Backlog,
     tasks: queue::Counts,
     mirror: Total,
+    findings: Vec<(Code, i64)>,
     at: Timestamp,
 }
 
@@ -161,6 +191,7 @@ async fn look_at_database(config: &Config) -> anyhow::Result<Looked> {
         backlog: replay::backlog(&mut conn).await?,
         tasks: queue::counts(&mut conn).await?,
         mirror: completeness::total(&mut conn).await?,
+        findings: health::count_open(&mut conn).await?,
         at: Clock::system().now(),
     };
     drop(conn);
@@ -198,5 +229,16 @@ mod tests {
         assert_eq!(judged(mirror(Some("2026-01-02T01:10:00Z"), 0)), Severity::Good);
         assert_eq!(judged(mirror(Some("2026-01-02T00:50:00Z"), 0)), Severity::Warning);
         assert_eq!(judged(mirror(Some("2026-01-02T02:50:00Z"), 1)), Severity::Warning);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_in_is_wrong_and_an_unstaffed_one_a_warning() {
+        let none = judge_lines(&[(Code::LineUnstaffed, 0)]);
+        assert_eq!(none.severity, Severity::Good);
+        let unstaffed = judge_lines(&[(Code::LineUnstaffed, 2), (Code::AuthorNotInGroup, 0)]);
+        assert_eq!(unstaffed.severity, Severity::Warning);
+        assert_eq!(unstaffed.message, "line_unstaffed 2; see GET /v1/health/lines");
+        let refused = judge_lines(&[(Code::LineUnstaffed, 2), (Code::AuthorNotInGroup, 1)]);
+        assert_eq!(refused.severity, Severity::Bad);
     }
 }

@@ -14,6 +14,7 @@ use crate::cli::{output, signals};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db;
+use crate::health::Health;
 use crate::ids::{AccountSid, ConversationSid};
 use crate::sweep::{Error, Run, RunState, Sweeper};
 use crate::twilio;
@@ -57,7 +58,9 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let database = Database::open(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 4);
-    let sweeper = Sweeper::new(pool.clone(), Clock::system(), accounts.clone(), &config.sweep);
+    let clock = Clock::system();
+    let health = Health::new(pool.clone(), clock.clone(), accounts.clone(), &config.health)?;
+    let sweeper = Sweeper::new(pool.clone(), clock, accounts.clone(), &config.sweep, health);
     let swept = sweep_all(&sweeper, &wanted, args, &shutdown).await;
     pool.close().await;
     database.close().await?;

@@ -101,6 +101,12 @@ texts! {
         SendSent = "send.sent",
         SendFailed = "send.failed",
         SendNeedsAttention = "send.needs_attention",
+        /// Something is wrong with a line: `code` says what.
+        LineFindingOpened = "line.finding_opened",
+        LineFindingResolved = "line.finding_resolved",
+        LineRepairQueued = "line.repair_queued",
+        LineRepairDone = "line.repair_done",
+        LineRepairFailed = "line.repair_failed",
         WebhookSetAside = "webhook.set_aside",
         WebhookReplayed = "webhook.replayed",
         TaskBuried = "task.buried",

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::events::{Kind, Via};
+use crate::health::{self, Health};
 use crate::ids::ConversationSid;
 use crate::mirror::{Observed, project};
 use crate::outbox::{ATTRIBUTE, OutboundMessage, State, operations, store};
@@ -27,6 +28,7 @@ pub struct Send {
     pub pool: PgPool,
     pub clock: Clock,
     pub accounts: Accounts,
+    pub health: Health,
 }
 
 /// How many of the newest messages are looked through for one that may have been sent. More than a group writes in the
@@ -185,7 +187,12 @@ impl Send {
                     .code()
                     .map_or_else(|| "twilio_refused".to_owned(), |code| format!("twilio_{code}"));
                 let detail = format!("{error}{}", hint(error.code()));
-                self.fail(task, message, &code, &detail).await
+                // One about credentials or the account says nothing of the line.
+                let refusal = match &error {
+                    TwilioError::Configuration { .. } => None,
+                    _ => error.code(),
+                };
+                self.fail_for(task, message, &code, &detail, refusal).await
             }
         }
     }
@@ -228,6 +235,9 @@ impl Send {
         message.updated_at = now;
         let mut transaction = self.pool.begin().await?;
         projection::commit(&mut transaction, &observed, Via::Rest, None, now).await?;
+        self.health
+            .accepted_in(&mut transaction, of_line(&message), now)
+            .await?;
         store::update(&mut transaction, &message).await?;
         operations::tell(&mut transaction, &message, Kind::SendSent, Via::Worker, now).await?;
         if queue::finish(&mut transaction, task.lease).await? {
@@ -239,9 +249,21 @@ impl Send {
     async fn fail(
         &self,
         task: &Task,
+        message: OutboundMessage,
+        code: &str,
+        detail: &str,
+    ) -> Result<Outcome, Failure> {
+        self.fail_for(task, message, code, detail, None).await
+    }
+
+    /// As [`Send::fail`], where Twilio refused with a code of its own.
+    async fn fail_for(
+        &self,
+        task: &Task,
         mut message: OutboundMessage,
         code: &str,
         detail: &str,
+        refusal: Option<u32>,
     ) -> Result<Outcome, Failure> {
         let now = self.clock.now();
         message.state = State::Failed;
@@ -249,12 +271,24 @@ impl Send {
         message.outcome_detail = Some(detail.to_owned());
         message.updated_at = now;
         let mut transaction = self.pool.begin().await?;
+        self.health
+            .refused_in(&mut transaction, of_line(&message), refusal, now)
+            .await?;
         store::update(&mut transaction, &message).await?;
         operations::tell(&mut transaction, &message, Kind::SendFailed, Via::Worker, now).await?;
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
         }
         Ok(Outcome::Finished)
+    }
+}
+
+fn of_line(message: &OutboundMessage) -> health::Send<'_> {
+    health::Send {
+        account_sid: &message.account_sid,
+        conversation_sid: &message.conversation_sid,
+        line: &message.line,
+        outbound_message_id: message.outbound_message_id,
     }
 }
 

@@ -19,6 +19,9 @@ pub struct OfConversation {
     pub verified_by: Option<By>,
     /// As of when it was last compared whole.
     pub walked_at: Option<Timestamp>,
+    /// From when on it is known by webhooks alone: its last verification, or its first appearance where it has none.
+    /// Absent once Twilio no longer has it.
+    pub unverified_since: Option<Timestamp>,
     /// Two sources disagree since then, and a read is to decide.
     pub in_doubt_since: Option<Timestamp>,
     /// What the last probe or walk compared, the conversation itself aside.
@@ -75,7 +78,7 @@ pub async fn of_conversation(
     let row = sqlx::query!(
         r#"-- completeness.of_conversation
         select conversation.conversation_sid, conversation.verified_at as read_at, unverified_since,
-               known.verified_at as "swept_at?", known.verified_by as "swept_by?", known.walked_at as "walked_at?",
+               first_seen_at, removed_at, known.verified_at as "swept_at?", known.verified_by as "swept_by?", known.walked_at as "walked_at?",
                known.sweep_run_id as "sweep_run_id?",
                coalesce(known.participants, 0) as "participants!", coalesce(known.messages, 0) as "messages!",
                coalesce(known.receipts, 0) as "receipts!", coalesce(known.missing, 0) as "missing!",
@@ -101,6 +104,10 @@ pub async fn of_conversation(
             verified_at,
             verified_by,
             walked_at: row.walked_at.map(jiff_sqlx::Timestamp::to_jiff),
+            unverified_since: match row.removed_at {
+                Some(_) => None,
+                None => verified_at.or(Some(row.first_seen_at.to_jiff())),
+            },
             in_doubt_since: row.unverified_since.map(jiff_sqlx::Timestamp::to_jiff),
             compared: Compared {
                 participants: row.participants,
@@ -213,12 +220,12 @@ async fn accounts(conn: &mut PgConnection) -> Result<Vec<OfAccount>, sqlx::Error
 }
 
 /// Sets the gauges that tell how complete the mirror is.
-pub async fn publish(conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
-    let total = total(conn).await?;
+pub(super) fn publish(total: &Total, now: Timestamp) {
     let age = total
         .unverified_since
         .map_or(0.0, |since| now.duration_since(since).as_secs_f64());
     metrics::gauge!("hookswitch_mirror_unverified_seconds").set(age);
+    metrics::gauge!("hookswitch_mirror_conversations").set(as_gauge(total.conversations));
     metrics::gauge!("hookswitch_mirror_never_verified").set(as_gauge(total.never_verified));
     metrics::gauge!("hookswitch_mirror_in_doubt").set(as_gauge(total.in_doubt));
     for account in &total.accounts {
@@ -227,7 +234,6 @@ pub async fn publish(conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx
                 .set(as_gauge(run.started_at.as_second()));
         }
     }
-    Ok(())
 }
 
 #[expect(

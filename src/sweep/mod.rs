@@ -16,6 +16,7 @@ pub mod completeness;
 mod periodic;
 mod run;
 mod store;
+mod totals;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,11 +25,13 @@ use uuid::Uuid;
 
 use crate::accounts::Accounts;
 use crate::clock::Clock;
+use crate::health::Health;
 use crate::{config, twilio};
 
 pub use budget::Budget;
 pub use run::Watch;
 pub use store::{last_completed, newest};
+pub use totals::{Reading, Totals};
 
 /// What sweeps need. Cheap to clone; clones share the budget.
 #[derive(Debug, Clone)]
@@ -41,10 +44,18 @@ pub struct Sweeper {
     pub interval: SignedDuration,
     /// A conversation is walked again when its last walk is older.
     pub full_after: SignedDuration,
+    /// Judges every conversation that was looked at.
+    pub health: Health,
 }
 
 impl Sweeper {
-    pub fn new(pool: PgPool, clock: Clock, accounts: Accounts, settings: &config::Sweep) -> Self {
+    pub fn new(
+        pool: PgPool,
+        clock: Clock,
+        accounts: Accounts,
+        settings: &config::Sweep,
+        health: Health,
+    ) -> Self {
         let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         Self {
             pool,
@@ -53,6 +64,7 @@ impl Sweeper {
             budget: Budget::per_minute(settings.requests_per_minute),
             interval: signed(settings.interval),
             full_after: signed(settings.full_after),
+            health,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::accounts::Account;
-use crate::sweep::{Error, Run, RunState, Sweeper, completeness, store};
+use crate::sweep::{Error, Run, RunState, Sweeper, store};
 use crate::twilio;
 
 /// Between two looks whether a sweep is due, and after a sweep that stopped, at first.
@@ -68,7 +68,6 @@ impl Sweeper {
             return Ok(None);
         }
         let run = Box::pin(self.sweep(account, false, &mut |_| ())).await?;
-        completeness::publish(&mut *self.pool.acquire().await?, self.clock.now()).await?;
         Ok(Some(run))
     }
 }

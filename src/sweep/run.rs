@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Account;
 use crate::db::is_passing;
+use crate::health::{Autocreating, SeenBy};
 use crate::ids::ConversationSid;
 use crate::mirror::{self, Observed, project};
 use crate::sweep::compare::{self, Standing};
@@ -19,6 +20,8 @@ use crate::twilio::model;
 
 /// How often a run shows that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
+/// How often the log is told how far a run is.
+const TELL: Duration = Duration::from_secs(30);
 /// The most pages of conversations that one attempt follows, against a list that leads in a circle.
 const PAGES_MAX: u32 = 20_000;
 /// How many conversations that were not listed are taken at a time.
@@ -88,6 +91,10 @@ pub(super) struct Session<'a> {
     /// Requests that are not yet written down.
     unwritten: i64,
     beaten: Instant,
+    /// When the log was last told how far it is.
+    told: Instant,
+    /// What Twilio says of the account's numbers; asked once.
+    autocreating: Option<Autocreating>,
 }
 
 impl<'a> Session<'a> {
@@ -99,6 +106,8 @@ impl<'a> Session<'a> {
             run,
             unwritten: 0,
             beaten: Instant::now(),
+            told: Instant::now(),
+            autocreating: None,
         }
     }
 
@@ -132,8 +141,31 @@ impl<'a> Session<'a> {
     }
 
     async fn go_to_the_end(&mut self, watch: Watch<'_>) -> Result<(), Error> {
+        self.look_at_numbers().await?;
         self.through_the_list(watch).await?;
         self.through_the_unlisted(watch).await
+    }
+
+    /// What becomes of first messages to the account's numbers. Where Twilio does not tell, what was known stays.
+    async fn look_at_numbers(&mut self) -> Result<(), Error> {
+        let mut pages = self.account.client.list_address_configurations();
+        let mut all = Vec::new();
+        loop {
+            self.request().await?;
+            match pages.next().await {
+                Ok(page) => all.extend(page.unwrap_or_default()),
+                Err(error) if error.may_repeat() => return Err(error.into()),
+                Err(error) => {
+                    warn!(error = %error, "cannot read the account's address configurations");
+                    return Ok(());
+                }
+            }
+            if pages.position().is_none() {
+                break;
+            }
+        }
+        self.autocreating = Some(Autocreating::new(self.account, &all));
+        Ok(())
     }
 
     async fn through_the_list(&mut self, watch: Watch<'_>) -> Result<(), Error> {
@@ -313,11 +345,34 @@ impl<'a> Session<'a> {
         if let Ended::Verified { as_of, .. } = ended {
             mirror::mark_verified_as_of(&mut transaction, sid, as_of).await?;
         }
+        let numbers = self.autocreating.as_ref();
+        let now = self.sweeper.clock.now();
+        // One that is left alone was judged when its end was seen.
+        if !matches!(ended, Ended::LeftAlone { .. }) {
+            let health = &self.sweeper.health;
+            health
+                .examine_in(&mut transaction, sid, SeenBy::Sweep, numbers, now)
+                .await?;
+        }
         let account_sid = &self.account.account_sid;
         let run = store::record(&mut transaction, self.claim, account_sid, sid, ended).await?;
         self.run = run.ok_or(Error::LeaseLost)?;
         transaction.commit().await?;
+        self.tell_progress();
         Ok(())
+    }
+
+    /// A line in the log now and then, so that a long sweep is seen to get on.
+    fn tell_progress(&mut self) {
+        if self.told.elapsed() < TELL {
+            return;
+        }
+        self.told = Instant::now();
+        let (run, conversations) = (&self.run, self.run.conversations());
+        info!(
+            account.sid = %run.account_sid, sweep.id = %run.sweep_run_id, conversations, run.requests, run.walked,
+            run.failed, "swept {conversations} conversations so far, repaired {}", run.found.repaired()
+        );
     }
 
     /// Ends the run, or lets go of it so that it can be taken up again at once.

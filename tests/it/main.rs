@@ -7,10 +7,12 @@
 
 mod api;
 mod as_of;
+mod clock_off;
 mod convergence;
 mod crash;
 mod embedded;
 mod group_text;
+mod health;
 mod mirror;
 mod outage;
 mod outbox;

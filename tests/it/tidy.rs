@@ -16,7 +16,9 @@ const OWNERS: &[(&str, &str)] = &[
     ("group_text", "src/group_text/"),
     ("holding", "src/ledger/"),
     ("idempotency_key", "src/api/idempotency"),
+    ("line_finding", "src/health/"),
     ("line_lease", "src/ledger/"),
+    ("line_send", "src/health/"),
     ("log_origin", "src/events/"),
     ("message", "src/mirror/"),
     ("message_version", "src/mirror/"),
@@ -73,6 +75,7 @@ const WITHOUT_AXUM: &[&str] = &[
     "src/ledger/",
     "src/transfer/",
     "src/group_text/",
+    "src/health/",
     "src/outbox/",
     "src/sweep/",
 ];

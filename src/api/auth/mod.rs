@@ -76,6 +76,10 @@ scopes! {
     LedgerRead = "ledger:read",
     /// All that was ever said, also what was edited and removed since.
     AuditRead = "audit:read",
+    /// How complete the mirror is, and what is wrong with lines.
+    HealthRead = "health:read",
+    /// Starting repairs of lines.
+    HealthWrite = "health:write",
     /// All of them.
     Admin = "admin",
 }

@@ -1,6 +1,7 @@
 //! The API that a CRM uses: the real router and a real PostgreSQL, with rows that came through the real doors.
 
 mod access;
+mod completeness;
 mod feed;
 mod idempotency;
 mod ledger;
@@ -21,6 +22,7 @@ use hookswitch::config::Config;
 use hookswitch::db::Notices;
 use hookswitch::events::Via;
 use hookswitch::group_text::GroupTexts;
+use hookswitch::health::Health;
 use hookswitch::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid};
 use hookswitch::mirror::change::{
     Change, ConversationChange, ConversationFields, MessageChange, MessageFields, Observed,
@@ -28,6 +30,7 @@ use hookswitch::mirror::change::{
 };
 use hookswitch::mirror::{self, Version};
 use hookswitch::outbox::Outbox;
+use hookswitch::sweep::Totals;
 use hookswitch::transfer::Transfers;
 use hookswitch::web::fallback::not_found;
 use hookswitch::web::request::attend;
@@ -83,6 +86,14 @@ pub(super) async fn office() -> Office {
             pool: pool.clone(),
             clock: clock.clone(),
         },
+        completeness: Totals::new(pool.clone(), clock.clone()),
+        health: Health::new(
+            pool.clone(),
+            clock.clone(),
+            Accounts::new(&config.twilio).unwrap(),
+            &config.health,
+        )
+        .unwrap(),
         notices: Notices::default(),
         shutdown: CancellationToken::new(),
     };

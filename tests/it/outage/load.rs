@@ -65,6 +65,11 @@ impl Load {
             .expect("the senders are there");
     }
 
+    /// How many have been answered 200.
+    pub(super) fn acked(&self) -> usize {
+        *self.acked.borrow()
+    }
+
     /// Stops, and tells what became of everything that was sent.
     pub(super) async fn end(self) -> Vec<Sent> {
         self.stop.cancel();

@@ -2,9 +2,11 @@
 //! answered 200 is kept once, and all is well soon after.
 
 mod database;
+mod full;
 mod load;
 mod network;
 mod process;
+mod replicas;
 
 use std::collections::HashMap;
 use std::fs::Permissions;

@@ -14,13 +14,13 @@ use super::{Database, all_kept, alone, is_well, settings, signal_to};
 use crate::support::webhook::{FORM, PATH, SIGNATURE, Webhook, client};
 
 /// The service as a process of its own. Killed when it is dropped.
-struct Process {
+pub(super) struct Process {
     child: Child,
     url: String,
 }
 
 impl Process {
-    fn start(database: &Database, url: &str) -> Self {
+    pub(super) fn start(database: &Database, url: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
             .arg("serve")
             .current_dir(std::env::temp_dir())
@@ -35,6 +35,12 @@ impl Process {
             child,
             url: url.to_owned(),
         }
+    }
+
+    /// Ends it with SIGKILL, and waits until it is gone.
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     async fn ended(&mut self, limit: Duration) -> ExitStatus {
@@ -57,7 +63,7 @@ impl Drop for Process {
     }
 }
 
-fn free_url() -> String {
+pub(super) fn free_url() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

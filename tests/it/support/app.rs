@@ -13,6 +13,7 @@ use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings, snapshot};
 use hookswitch::setup;
 use hookswitch::transfer::{self, Kind, NewTransfer, Transfer};
 use hookswitch::web::server::{self, Limits};
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
@@ -33,6 +34,8 @@ pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) sandbox: Sandbox,
     pub(crate) clock: Clock,
+    /// Where it is another one.
+    clock_at_twilio: Option<Clock>,
     pub(crate) url: String,
     pub(crate) database: TestDatabase,
     pub(crate) config: Config,
@@ -47,6 +50,8 @@ pub(crate) struct Wanted {
     pub(crate) signatures: SignatureMode,
     /// How long a call to Twilio may take.
     pub(crate) call_timeout: Duration,
+    /// How far the service's clock is from Twilio's.
+    pub(crate) clock_off: SignedDuration,
 }
 
 impl Default for Wanted {
@@ -56,6 +61,7 @@ impl Default for Wanted {
             transfer_method: TransferMethod::Auto,
             signatures: SignatureMode::Enforce,
             call_timeout: Duration::from_secs(10),
+            clock_off: SignedDuration::ZERO,
         }
     }
 }
@@ -66,14 +72,22 @@ impl TestApp {
     }
 
     pub(crate) async fn start_with(wanted: Wanted) -> Self {
-        let clock = Clock::ahead();
+        let at_twilio = Clock::ahead();
+        let clock = match wanted.clock_off {
+            SignedDuration::ZERO => at_twilio.clone(),
+            off => {
+                let clock = Clock::ahead();
+                clock.advance(off);
+                clock
+            }
+        };
         let database = database().await;
         let settings = Settings {
             identity_replacement: wanted.identity_replacement,
             activation_delay: Duration::from_millis(10),
             ..Settings::default()
         };
-        let sandbox = Sandbox::start(settings.clone(), clock.clone()).await.unwrap();
+        let sandbox = Sandbox::start(settings.clone(), at_twilio.clone()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = config(&sandbox, settings, &url, &wanted);
@@ -93,6 +107,7 @@ impl TestApp {
             app,
             sandbox,
             clock,
+            clock_at_twilio: (wanted.clock_off != SignedDuration::ZERO).then_some(at_twilio),
             url,
             database,
             config,
@@ -139,16 +154,24 @@ impl TestApp {
     }
 
     /// As [`TestApp::settle`], with what is due a little later too: looks and reads that are put off.
-    pub(crate) async fn settle_for(&self, time: jiff::SignedDuration) {
+    pub(crate) async fn settle_for(&self, time: SignedDuration) {
         self.settle().await;
+        self.advance(time);
+        self.settle().await;
+    }
+
+    /// Moves time on, here and at Twilio.
+    pub(crate) fn advance(&self, time: SignedDuration) {
         self.clock.advance(time);
-        self.settle().await;
+        if let Some(clock) = &self.clock_at_twilio {
+            clock.advance(time);
+        }
     }
 
     /// The group of the guide, active, its line held by `holder`.
     pub(crate) async fn group(&self, holder: Option<&str>) -> GroupText {
         let group = self.ask_for_group(holder).await;
-        self.settle_for(jiff::SignedDuration::from_secs(3)).await;
+        self.settle_for(SignedDuration::from_secs(3)).await;
         self.group_text(group.group_text_id).await
     }
 
