@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod audit;
 mod convergence;
 mod crash;
 mod embedded;

@@ -22,6 +22,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("participant", "src/mirror/"),
     ("projection_lane", "src/inbox/"),
     ("quarantined_webhook", "src/inbox/"),
+    ("seal", "src/audit/"),
     ("sweep_run", "src/sweep/"),
     ("task", "src/queue/"),
     ("tenure", "src/ledger/"),

@@ -1,0 +1,3 @@
+//! What auditors rely on: views, seals, and what they may do.
+
+mod views;
