@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Accounts;
 use crate::api::{self, Api};
+use crate::audit::{self, Sealer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
@@ -52,6 +53,7 @@ pub struct App {
     pub projector: Projector,
     pub worker: Worker,
     pub sweeper: Sweeper,
+    pub sealer: Sealer,
     options: PgConnectOptions,
 }
 
@@ -114,6 +116,11 @@ impl App {
         let handlers = handlers(&config, &pool, &clock, &accounts, &transfers);
         let worker = Worker::new(pool.clone(), clock.clone(), handlers, settings);
         let sweeper = Sweeper::new(pool.clone(), clock.clone(), accounts.clone(), &config.sweep);
+        let sealer = Sealer {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            settings: Arc::new(config.audit.clone()),
+        };
         let api = Api {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -133,6 +140,7 @@ impl App {
             projector,
             worker,
             sweeper,
+            sealer,
             options,
         })
     }
@@ -239,6 +247,7 @@ impl App {
             let sweeper = self.sweeper.clone();
             tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));
         }
+        tasks.spawn(self.sealer.clone().keep_sealing(shutdown.clone()));
         tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
         // No new tasks once the shutdown has begun; those that run are given their time.
         self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
@@ -290,7 +299,9 @@ fn handlers(
     transfers: &Transfers,
 ) -> Vec<(&'static str, Arc<dyn Handler>)> {
     let (pool, clock, accounts) = (pool.clone(), clock.clone(), accounts.clone());
+    let post_seal = audit::Post::new(pool.clone(), Arc::new(config.audit.clone()));
     vec![
+        (audit::POST_TASK, Arc::new(post_seal)),
         (
             mirror::READ_TASK,
             Arc::new(Reader {

@@ -31,6 +31,7 @@ pub struct Config {
     pub transfer: Transfer,
     pub group_text: GroupText,
     pub sweep: Sweep,
+    pub audit: Audit,
     pub log: Log,
 }
 
@@ -152,6 +153,17 @@ pub struct Sweep {
     #[serde(deserialize_with = "duration")]
     pub full_after: Duration,
     pub requests_per_minute: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Zero for no seals.
+    #[serde(deserialize_with = "duration")]
+    pub seal_every: Duration,
+    pub seal_batch: u32,
+    pub seal_file: Option<PathBuf>,
+    pub seal_url: Option<Url>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -306,6 +318,18 @@ impl Config {
             "sweep.requests_per_minute",
             usize::try_from(self.sweep.requests_per_minute).unwrap_or(usize::MAX),
         )?;
+        at_least_one(
+            "audit.seal_batch",
+            usize::try_from(self.audit.seal_batch).unwrap_or(usize::MAX),
+        )?;
+        if let Some(url) = &self.audit.seal_url
+            && (!matches!(url.scheme(), "http" | "https") || url.host().is_none())
+        {
+            return Err(ConfigError::new(
+                "audit.seal_url",
+                "expected an address like https://seals.example.com/hookswitch",
+            ));
+        }
         if self.database.max_connections < 4 {
             return Err(ConfigError::new(
                 "database.max_connections",

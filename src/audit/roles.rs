@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 pub async fn ensure_roles(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let missing = sqlx::query_scalar!(
         r#"-- audit.ensure_roles
-        select ensure_audit_roles() as "missing!""#
+        select ensure_audit_roles() || ensure_app_role() as "missing!""#
     )
     .fetch_one(conn)
     .await?;

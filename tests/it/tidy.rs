@@ -42,7 +42,14 @@ struct Confined {
 const CONFINED: &[Confined] = &[
     Confined {
         word: "reqwest",
-        to: &["src/twilio/", "src/sandbox/", "src/events/", "src/cli/"],
+        to: &[
+            "src/twilio/",
+            "src/sandbox/",
+            "src/events/",
+            "src/cli/",
+            // Seals are posted outside, which is no call to Twilio.
+            "src/audit/endpoint.rs",
+        ],
         instead: "Twilio is called through `twilio::Client`, so that time limits and retries are in one place",
     },
     Confined {

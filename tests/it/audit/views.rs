@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use crate::support::app::{BUYER, LINE, PARTNER, TestApp, sid_of};
-use crate::support::sql;
+use crate::support::{sql, tables};
 
 const DOCUMENT: &str = include_str!("../../../docs/AUDIT.md");
 
@@ -260,8 +260,8 @@ async fn roles_are_made_by_several_databases_at_once() {
 async fn a_login_that_may_not_make_roles_is_told_what_is_missing() {
     let app = TestApp::start().await;
     let name = format!("login_{}", hookswitch::ids::new_id().simple());
-    sql::execute(
-        app.pool(),
+    tables::execute(
+        &app,
         &format!("create role {name} nologin; grant usage on schema audit, public to {name}"),
     )
     .await;
@@ -296,8 +296,8 @@ async fn a_login_that_may_not_make_roles_is_told_what_is_missing() {
 #[tokio::test]
 async fn the_holder_of_a_number_is_found_by_index() {
     let app = TestApp::start().await;
-    sql::execute(
-        app.pool(),
+    tables::execute(
+        &app,
         "insert into tenure (tenure_id, conversation_sid, line, holder, during, cause, via, recorded_at)
         select gen_random_uuid(), 'CH' || n, 'line ' || n % 500, 'maya', tstzrange('2026-01-01', null), 'created',
             'webhook', '2026-01-01'
