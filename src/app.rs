@@ -33,6 +33,7 @@ use crate::mirror;
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
+use crate::retention::Retention;
 use crate::sweep::Sweeper;
 use crate::telemetry;
 use crate::transfer::{self, Transfers};
@@ -248,6 +249,12 @@ impl App {
             tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));
         }
         tasks.spawn(self.sealer.clone().keep_sealing(shutdown.clone()));
+        let retention = Retention {
+            pool: self.pool.clone(),
+            clock: self.clock.clone(),
+            settings: self.config.retention,
+        };
+        tasks.spawn(retention.keep_running(shutdown.clone()));
         tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
         // No new tasks once the shutdown has begun; those that run are given their time.
         self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;

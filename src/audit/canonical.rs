@@ -288,9 +288,9 @@ mod tests {
         ];
         let mut hashes = vec![entry().hash().unwrap()];
         for change in changes {
-            let mut changed = entry();
-            change(&mut changed);
-            hashes.push(changed.hash().unwrap());
+            let mut other = entry();
+            change(&mut other);
+            hashes.push(other.hash().unwrap());
         }
         hashes.sort_unstable();
         hashes.dedup();

@@ -103,8 +103,11 @@ pub async fn verify(
             (inside, outside) => match checked(number, before.as_ref(), inside.as_ref(), outside) {
                 // The outside copy may name the very entry; where it cannot, the seal is named.
                 Ok(seal) => seal,
-                Err((difference, None)) => return Ok(Err(difference)),
-                Err((difference, Some(outside))) => {
+                Err(wrong) => {
+                    let (difference, outside) = *wrong;
+                    let Some(outside) = outside else {
+                        return Ok(Err(difference));
+                    };
                     let after = before.as_ref().map_or_else(Position::default, |seal| seal.last);
                     return Ok(Err(match check_entries(pool, after, &outside).await? {
                         Err(of_entry) => of_entry,
@@ -144,26 +147,26 @@ fn checked(
     before: Option<&Seal>,
     inside: Option<&Seal>,
     outside: Option<Seal>,
-) -> Result<Seal, (Difference, Option<Seal>)> {
+) -> Result<Seal, Box<(Difference, Option<Seal>)>> {
     let previous = before.map_or([0; 32], |seal| seal.hash);
     for seal in [outside.as_ref(), inside].into_iter().flatten() {
         if seal.seal != number {
-            return Err((Difference::SealMissing(number), None));
+            return Err(Box::new((Difference::SealMissing(number), None)));
         }
     }
     if let Some(seal) = &outside
         && seal.hash != seal.expected_hash()
     {
-        return Err((Difference::SealAltered(number), None));
+        return Err(Box::new((Difference::SealAltered(number), None)));
     }
     let Some(inside) = inside else {
-        return Err((Difference::SealMissing(number), outside));
+        return Err(Box::new((Difference::SealMissing(number), outside)));
     };
     if outside.as_ref().is_some_and(|outside| outside != inside) || inside.hash != inside.expected_hash() {
-        return Err((Difference::SealAltered(number), outside));
+        return Err(Box::new((Difference::SealAltered(number), outside)));
     }
     if inside.previous != previous {
-        return Err((Difference::ChainBroken(number), None));
+        return Err(Box::new((Difference::ChainBroken(number), None)));
     }
     Ok(inside.clone())
 }

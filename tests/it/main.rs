@@ -15,6 +15,7 @@ mod mirror;
 mod outage;
 mod outbox;
 mod queue;
+mod retention;
 mod sandbox;
 mod server;
 mod support;

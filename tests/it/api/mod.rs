@@ -4,6 +4,7 @@ mod access;
 mod feed;
 mod idempotency;
 mod ledger;
+mod legal_hold;
 mod lists;
 mod requests;
 mod transfers;

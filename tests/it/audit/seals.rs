@@ -1,12 +1,14 @@
 //! Sealing the log, and finding what was changed afterwards.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use axum::Json;
 use axum::http::StatusCode;
 use hookswitch::audit::{Copy, Difference, Sealer, Verified, verify};
 use hookswitch::queue::{Handler, Worker};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -299,4 +301,60 @@ async fn seals_are_posted_outside_until_they_are_taken() {
     let in_file = std::fs::read_to_string(&log.file).unwrap();
     let last: Value = serde_json::from_str(in_file.lines().last().unwrap()).unwrap();
     assert_eq!(taken.lock().unwrap().last(), Some(&last));
+}
+
+/// Runs `hookswitch audit` on the test's database.
+fn command(log: &Sealed, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .arg("audit")
+        .args(arguments)
+        .env("DATABASE_URL", log.app.database.url().expose_secret())
+        .env_remove("HOOKSWITCH_CONFIG")
+        .output()
+        .unwrap();
+    let said = if output.status.success() {
+        output.stdout
+    } else {
+        output.stderr
+    };
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn the_log_is_checked_and_exported_on_the_command_line() {
+    let log = sealed().await;
+    let file = log.file.to_str().unwrap();
+    let (sealed, said) = command(&log, &["seal"]);
+    assert!(sealed, "{said}");
+    for arguments in [
+        &["verify"][..],
+        &["verify", "--against", file],
+        &["verify", "--from", "2"],
+    ] {
+        let (good, said) = command(&log, arguments);
+        assert!(good && said.contains("are as they were sealed"), "{said}");
+    }
+    let (good, said) = command(&log, &["verify", "--from", "1000"]);
+    assert!(!good && said.contains("there is no seal 999"), "{said}");
+
+    let entries = sql::count(log.app.pool(), "event").await;
+    let (exported, lines) = command(&log, &["export"]);
+    assert!(exported && lines.lines().count() == entries, "{lines}");
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["erased"], false);
+    assert!(first.get("salt").is_none());
+    let (_, none) = command(&log, &["export", "--until", "2020-01-01T00:00:00Z"]);
+    assert_eq!(none, "");
+
+    let third = log.entry(2).await;
+    log.tamper(&format!(
+        "update event set data = '{{\"to\":\"secret\"}}' where {third}"
+    ))
+    .await;
+    let (good, said) = command(&log, &["verify"]);
+    assert!(
+        !good && said.contains("the log was changed: entry 0") && said.contains("is not what was sealed"),
+        "{said}"
+    );
+    assert!(!said.contains("secret"), "{said}");
 }
