@@ -208,7 +208,9 @@ async fn the_service_adds_to_the_log_and_cannot_change_it() {
         "drop table seal",
     ] {
         let error = sqlx::raw_sql(refused).execute(log.app.pool()).await.unwrap_err();
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
         assert_eq!(code.as_deref(), Some("42501"), "{refused}");
     }
     // The owner too has to say that it means it.

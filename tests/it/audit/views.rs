@@ -221,7 +221,9 @@ async fn an_auditor_reads_the_views_and_nothing_else() {
             .await
             .unwrap();
         let error = run(&mut conn, refused).await.expect_err(refused);
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
         // Not allowed, or no view that can be written.
         assert!(
             matches!(code.as_deref(), Some("42501" | "55000")),
