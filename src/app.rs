@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Accounts;
 use crate::api::{self, Api};
+use crate::audit::{self, Sealer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
@@ -33,6 +34,7 @@ use crate::mirror;
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
+use crate::retention::Retention;
 use crate::sweep::{Sweeper, Totals};
 use crate::telemetry;
 use crate::transfer::{self, Transfers};
@@ -53,6 +55,7 @@ pub struct App {
     pub projector: Projector,
     pub worker: Worker,
     pub sweeper: Sweeper,
+    pub sealer: Sealer,
     options: PgConnectOptions,
 }
 
@@ -132,6 +135,11 @@ impl App {
             &config.sweep,
             health.clone(),
         );
+        let sealer = Sealer {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            settings: Arc::new(config.audit.clone()),
+        };
         let api = Api {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -153,6 +161,7 @@ impl App {
             projector,
             worker,
             sweeper,
+            sealer,
             options,
         })
     }
@@ -272,6 +281,13 @@ impl App {
             let sweeper = self.sweeper.clone();
             tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));
         }
+        tasks.spawn(self.sealer.clone().keep_sealing(shutdown.clone()));
+        let retention = Retention {
+            pool: self.pool.clone(),
+            clock: self.clock.clone(),
+            settings: self.config.retention,
+        };
+        tasks.spawn(retention.keep_running(shutdown.clone()));
         tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
         // No new tasks once the shutdown has begun; those that run are given their time.
         self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
@@ -324,7 +340,9 @@ fn handlers(
     health: &Health,
 ) -> Vec<(&'static str, Arc<dyn Handler>)> {
     let (pool, clock, accounts) = (pool.clone(), clock.clone(), accounts.clone());
+    let post_seal = audit::Post::new(pool.clone(), Arc::new(config.audit.clone()));
     vec![
+        (audit::POST_TASK, Arc::new(post_seal)),
         (
             mirror::READ_TASK,
             Arc::new(Reader {

@@ -32,6 +32,8 @@ pub struct Config {
     pub group_text: GroupText,
     pub sweep: Sweep,
     pub health: Health,
+    pub audit: Audit,
+    pub retention: Retention,
     pub log: Log,
 }
 
@@ -172,6 +174,31 @@ pub enum RepairPolicy {
     Offer,
     /// It starts by itself, once.
     Start,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Zero for no seals.
+    #[serde(deserialize_with = "duration")]
+    pub seal_every: Duration,
+    pub seal_batch: u32,
+    pub seal_file: Option<PathBuf>,
+    pub seal_url: Option<Url>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// From one run of the rules to the next; zero for none.
+    #[serde(deserialize_with = "duration")]
+    pub every: Duration,
+    /// How long forms of webhooks are kept; none: for good.
+    #[serde(deserialize_with = "kept")]
+    pub webhooks: Option<Duration>,
+    /// How long entries of the log are kept whole; none: for good.
+    #[serde(deserialize_with = "kept")]
+    pub log: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -326,6 +353,18 @@ impl Config {
             "sweep.requests_per_minute",
             usize::try_from(self.sweep.requests_per_minute).unwrap_or(usize::MAX),
         )?;
+        at_least_one(
+            "audit.seal_batch",
+            usize::try_from(self.audit.seal_batch).unwrap_or(usize::MAX),
+        )?;
+        if let Some(url) = &self.audit.seal_url
+            && (!matches!(url.scheme(), "http" | "https") || url.host().is_none())
+        {
+            return Err(ConfigError::new(
+                "audit.seal_url",
+                "expected an address like https://seals.example.com/hookswitch",
+            ));
+        }
         if self.database.max_connections < 4 {
             return Err(ConfigError::new(
                 "database.max_connections",
@@ -484,6 +523,19 @@ fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duratio
         .ok_or_else(|| D::Error::custom("expected a duration like \"10s\" or \"PT5M\""))
 }
 
+/// How long something is kept: `keep`, or a number of days like `90d`.
+fn kept<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "keep" {
+        return Ok(None);
+    }
+    text.strip_suffix('d')
+        .and_then(|days| days.parse::<u32>().ok())
+        .filter(|days| *days > 0)
+        .map(|days| Some(Duration::from_hours(24) * days))
+        .ok_or_else(|| D::Error::custom("expected \"keep\", or days like \"90d\""))
+}
+
 /// The error with its key and without the value, which may be a secret.
 fn readable(error: &config::ConfigError) -> ConfigError {
     match error {
@@ -613,6 +665,8 @@ mod tests {
             ),
             ("[http]\nheader_timeout = \"soon\"", &[]),
             ("[http]\nheader_timeout = \"31s\"", &[]),
+            ("[retention]\nwebhooks = \"0d\"", &[]),
+            ("[audit]\nseal_url = \"ftp://example.com\"", &[]),
             ("[http]\nlissten = \"127.0.0.1:1\"", &[]),
             ("[twilio]\nbase_url = \"ftp://example.com\"", &[]),
             ("[[twilio.accounts]]\naccount_sid = \"AC1\"", &[]),
@@ -638,6 +692,8 @@ mod tests {
             "setting http.public_base_url: expected scheme and host like https://hooks.example.com, without path, query or fragment",
             "setting http.header_timeout: expected a duration like \"10s\" or \"PT5M\"",
             "setting http.header_timeout: expected more than 0 and at most 30 s",
+            "setting retention.webhooks: expected \"keep\", or days like \"90d\"",
+            "setting audit.seal_url: expected an address like https://seals.example.com/hookswitch",
             "setting http.lissten: is not a setting, expected one of `listen`, `public_base_url`, `max_connections`, `header_timeout`, `body_timeout`, `shutdown_grace`, `pre_action_hook`",
             "setting twilio.base_url: expected an address like https://conversations.twilio.com",
             "setting twilio.accounts[0].account_sid: expected a SID like AC0123456789abcdef0123456789abcdef (AC and 32 hexadecimal digits)",

@@ -2,12 +2,15 @@
 //!
 //! Reading order: [`ids`], [`clock`] and [`config`] are what everything stands on; [`twilio`] is Twilio's wire;
 //! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
-//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`sweep`] compares all of it with Twilio, and [`health`] says which lines cannot be
-//! written in; [`api`] is what a CRM back end sees; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the wire with the rest.
+//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`sweep`] compares all of it with Twilio, and [`health`]
+//! says which lines cannot be written in; [`api`] is what a CRM back end sees, [`audit`] what an auditor relies on, and
+//! [`retention`] what is erased when; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the
+//! wire with the rest.
 
 pub mod accounts;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -22,6 +25,7 @@ pub mod mirror;
 pub mod outbox;
 pub mod projection;
 pub mod queue;
+pub mod retention;
 pub mod sandbox;
 pub mod setup;
 pub mod sweep;

@@ -15,6 +15,7 @@ mod group_texts;
 mod health;
 pub mod idempotency;
 mod ledger_then;
+mod legal_hold;
 mod lines;
 mod messages;
 mod openapi;
@@ -84,6 +85,7 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(group_texts::show))
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::show))
+        .routes(routes!(legal_hold::set, legal_hold::show, legal_hold::end))
         .routes(routes!(participants::list))
         .routes(routes!(messages::list, sends::start))
         .routes(routes!(sends::list))

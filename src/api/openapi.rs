@@ -90,6 +90,12 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
         ]);
         add_idempotency_header(operation);
     }
+    if method == "put" {
+        problems.extend([
+            (413, "The body is larger than 64 KiB."),
+            (415, "The body is not `application/json`."),
+        ]);
+    }
     if let Some(responses) = operation["responses"].as_object_mut() {
         add_problems(responses, &problems);
     }

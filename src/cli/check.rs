@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use jiff::Timestamp;
+use sqlx::ConnectOptions as _;
 
 use crate::accounts::Accounts;
+use crate::audit;
 use crate::cli::database::Database;
 use crate::cli::output;
 use crate::clock::Clock;
@@ -90,6 +92,7 @@ async fn check_database(config: &Config) -> Vec<Finding> {
             judge_backlog(looked.backlog, looked.tasks),
             judge_mirror(&looked.mirror, config.sweep.interval, looked.at),
             judge_lines(&looked.findings),
+            judge_roles(&looked.missing_roles),
         ],
         Err(error) => vec![Finding {
             severity: Severity::Bad,
@@ -174,7 +177,27 @@ fn judge_lines(open: &[(Code, i64)]) -> Finding {
     }
 }
 
+fn judge_roles(missing: &[String]) -> Finding {
+    let subject = "database roles".to_owned();
+    if missing.is_empty() {
+        return Finding {
+            severity: Severity::Good,
+            subject,
+            message: "auditors and the service have their own".to_owned(),
+        };
+    }
+    Finding {
+        severity: Severity::Warning,
+        subject,
+        message: format!(
+            "missing: {}; an administrator has to make them, see docs/AUDIT.md",
+            missing.join(", ")
+        ),
+    }
+}
+
 struct Looked {
+    missing_roles: Vec<String>,
     backlog: replay::Backlog,
     tasks: queue::Counts,
     mirror: Total,
@@ -185,9 +208,13 @@ struct Looked {
 async fn look_at_database(config: &Config) -> anyhow::Result<Looked> {
     let database = Database::open(&config.database).await?;
     db::migrate(&database.options).await?;
+    let mut login = database.options.connect().await?;
+    let missing_roles = audit::ensure_roles(&mut login).await?;
+    drop(login);
     let pool = db::pool_with(database.options.clone(), 1);
     let mut conn = pool.acquire().await?;
     let looked = Looked {
+        missing_roles,
         backlog: replay::backlog(&mut conn).await?,
         tasks: queue::counts(&mut conn).await?,
         mirror: completeness::total(&mut conn).await?,

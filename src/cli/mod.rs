@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::telemetry;
 
+pub mod audit;
 pub mod check;
 mod database;
 pub mod demo;
@@ -15,6 +16,7 @@ pub mod key;
 pub mod migrate;
 mod output;
 pub mod replay;
+pub mod retention;
 pub mod sandbox;
 pub mod serve;
 mod signals;
@@ -52,6 +54,10 @@ pub enum Command {
     Replay(replay::Args),
     /// Compare the mirror with Twilio, and repair it.
     Sweep(sweep::Args),
+    /// Seal the log, check it against its seals, and export it.
+    Audit(audit::Args),
+    /// Erase what is due by the rules of the settings; legal hold.
+    Retention(retention::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
@@ -70,6 +76,8 @@ impl Cli {
             Command::Check(args) => check::run(settings(file)?, &args).await,
             Command::Replay(args) => replay::run(settings(file)?, &args).await,
             Command::Sweep(args) => sweep::run(settings(file)?, &args).await,
+            Command::Audit(args) => audit::run(settings(file)?, &args).await,
+            Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),
         }

@@ -87,6 +87,13 @@ async fn bring_up_to_date(conn: &mut PgConnection) -> Result<(), ConnectError> {
     {
         tracing::warn!("the log was restored from a dump; new entries are numbered above it");
     }
+    let missing = crate::audit::ensure_roles(conn)
+        .await
+        .map_err(|error| unreachable(&error))?;
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        tracing::warn!("this login may not make database roles; missing: {missing}; see docs/AUDIT.md");
+    }
     Ok(())
 }
 

@@ -39,6 +39,7 @@ pub fn pool_with(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
+        .after_connect(|conn, _| Box::pin(async move { take_role(conn).await }))
         .before_acquire(move |conn, meta| {
             let trust = Arc::clone(&lent);
             Box::pin(async move { Ok(trust.may_lend(conn, meta).await) })
@@ -49,6 +50,18 @@ pub fn pool_with(options: PgConnectOptions, max_connections: u32) -> PgPool {
         })
         .idle_timeout(Duration::from_mins(5))
         .connect_lazy_with(with_limits(options))
+}
+
+/// The service works as a role that may add to the log and not change it, where that role is there and the login may
+/// take it; else as the login.
+async fn take_role(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    conn.execute(
+        "select set_config('role', 'hookswitch_app', false) from pg_roles
+        where rolname = 'hookswitch_app' and pg_has_role(session_user, oid, 'member')
+          and has_table_privilege(oid, to_regclass('public.seal'), 'insert')",
+    )
+    .await
+    .map(drop)
 }
 
 fn with_limits(options: PgConnectOptions) -> PgConnectOptions {

@@ -3,6 +3,7 @@
 //! There is one log. The CRM's feed, the timeline and the audit are readers of it. An entry is written in the
 //! transaction of what it tells, and never changed.
 
+mod erase;
 mod store;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid};
 
+pub use erase::{due as due_for_erasure, erase};
 pub use store::{
     EventRow, append, append_unannounced, end, lift_above_restored_log, of_conversation, page,
     page_of_conversation,
@@ -112,6 +114,10 @@ texts! {
         TaskBuried = "task.buried",
         ApiKeyCreated = "api_key.created",
         ApiKeyRevoked = "api_key.revoked",
+        /// The rules of retention erased what was due: `class`, `before`, `erased` and `held` say what.
+        RetentionErased = "retention.erased",
+        LegalHoldSet = "legal_hold.set",
+        LegalHoldReleased = "legal_hold.released",
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`receive`] verifies, has the webhook committed by [`writer`], and answers; [`process`] projects what was committed,
 //! in order per conversation, in one transaction with everything that follows from it.
 
+pub mod erase;
 pub mod process;
 pub mod receive;
 pub mod replay;

@@ -7,6 +7,7 @@
 
 mod api;
 mod as_of;
+mod audit;
 mod clock_off;
 mod convergence;
 mod crash;
@@ -17,6 +18,7 @@ mod mirror;
 mod outage;
 mod outbox;
 mod queue;
+mod retention;
 mod sandbox;
 mod server;
 mod support;

@@ -5,6 +5,7 @@ mod completeness;
 mod feed;
 mod idempotency;
 mod ledger;
+mod legal_hold;
 mod lists;
 mod requests;
 mod transfers;

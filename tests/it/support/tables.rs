@@ -1,6 +1,6 @@
 //! The tables as a test compares them: rows as JSON, without what differs from one run to the next.
 
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::app::TestApp;
 
@@ -18,10 +18,14 @@ pub(crate) async fn count(app: &TestApp, from_where: &str) -> i64 {
 }
 
 pub(crate) async fn execute(app: &TestApp, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .execute(app.pool())
+    // As the owner of the tables, who may also take the log away.
+    let mut owner = PgConnection::connect_with(&app.database.options).await.unwrap();
+    let sql = format!("set hookswitch.change_log = 'yes'; {sql}");
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(&mut owner)
         .await
         .unwrap();
+    owner.close().await.unwrap();
 }
 
 /// All that is Twilio's in the mirror, and the ledger as believed now.

@@ -1,0 +1,126 @@
+//! How far the rules have come, and which conversations are held.
+
+use std::collections::HashSet;
+
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+use crate::retention::{Class, LegalHold};
+
+/// A place up to which a rule has looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) commit_xid: i64,
+    pub(super) number: i64,
+}
+
+/// Keeps erasing and holding apart. Held until the transaction ends.
+pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- retention.lock
+        select pg_advisory_xact_lock(hashtext('hookswitch.retention'))"
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn progress(conn: &mut PgConnection, class: Class) -> Result<Progress, sqlx::Error> {
+    sqlx::query_as!(
+        Progress,
+        "-- retention.progress
+        select commit_xid, number from retention_progress where class = $1",
+        class.as_str(),
+    )
+    .fetch_one(conn)
+    .await
+}
+
+pub(super) async fn advance(conn: &mut PgConnection, class: Class, to: Progress) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- retention.advance
+        update retention_progress set commit_xid = $2, number = $3 where class = $1",
+        class.as_str(),
+        to.commit_xid,
+        to.number,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// All rules look again from the beginning: something may be due now that was held before.
+pub(super) async fn start_over(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- retention.start_over
+        update retention_progress set commit_xid = 0, number = 0"
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Which of these conversations are held.
+pub(super) async fn held_of(
+    conn: &mut PgConnection,
+    sids: impl Iterator<Item = &str>,
+) -> Result<HashSet<String>, sqlx::Error> {
+    let sids: Vec<&str> = sids.collect();
+    let held = sqlx::query_scalar!(
+        "-- retention.held_of
+        select conversation_sid from legal_hold where conversation_sid = any($1)",
+        &sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(held.into_iter().collect())
+}
+
+/// Keeps the hold that is there, if one is. Answers whether it is new.
+pub(super) async fn insert_hold(conn: &mut PgConnection, hold: &LegalHold) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query!(
+        "-- retention.insert_hold
+        insert into legal_hold (conversation_sid, reason, held_by, held_since) values ($1, $2, $3, $4)
+        on conflict (conversation_sid) do nothing",
+        hold.conversation_sid,
+        hold.reason,
+        hold.held_by,
+        hold.held_since.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(inserted.rows_affected() > 0)
+}
+
+pub(super) async fn find_hold(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<Option<LegalHold>, sqlx::Error> {
+    let row = sqlx::query!(
+        "-- retention.find_hold
+        select conversation_sid, reason, held_by, held_since from legal_hold where conversation_sid = $1",
+        conversation_sid,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| LegalHold {
+        conversation_sid: row.conversation_sid,
+        reason: row.reason,
+        held_by: row.held_by,
+        held_since: row.held_since.to_jiff(),
+    }))
+}
+
+pub(super) async fn delete_hold(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query!(
+        "-- retention.delete_hold
+        delete from legal_hold where conversation_sid = $1",
+        conversation_sid,
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected() > 0)
+}

@@ -1,0 +1,145 @@
+//! What is erased when, and what legal hold keeps.
+
+use std::time::Duration;
+
+use hookswitch::audit::verify;
+use hookswitch::config;
+use hookswitch::events::Via;
+use hookswitch::retention::{self, Class, Erased, Retention};
+use jiff::SignedDuration;
+
+use crate::support::app::{BUYER, LINE, PARTNER, TestApp, sid_of};
+use crate::support::sql;
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn rules(app: &TestApp, webhooks: Option<Duration>, log: Option<Duration>) -> Retention {
+    Retention {
+        pool: app.pool().clone(),
+        clock: app.clock.clone(),
+        settings: config::Retention {
+            every: Duration::ZERO,
+            webhooks,
+            log,
+        },
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_erased_unasked_or_early() {
+    let app = TestApp::start().await;
+    app.group(Some("maya")).await;
+    let kept = rules(&app, None, None);
+    let early = rules(&app, Some(DAY), Some(DAY));
+    for class in Class::ALL {
+        assert_eq!(kept.run_all(class, false).await.unwrap(), None);
+        let done = early.run_all(class, false).await.unwrap();
+        assert_eq!(done, Some(Erased::default()), "{class:?}");
+    }
+    assert_eq!(sql::count(app.pool(), "webhook where form = ''").await, 0);
+    assert_eq!(sql::count(app.pool(), "event where erased is not null").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_due_is_erased_and_the_log_stays_provable() {
+    let app = TestApp::start().await;
+    app.group(Some("maya")).await;
+    app.text(BUYER, &[LINE, PARTNER], "Is it still there?").await;
+    app.settle().await;
+    app.app.sealer.seal_all().await.unwrap();
+    let webhooks = i64::try_from(sql::count(app.pool(), "webhook").await).unwrap();
+    let entries = i64::try_from(sql::count(app.pool(), "event").await).unwrap();
+    app.clock.advance(SignedDuration::from_hours(25));
+    app.text(BUYER, &[LINE, PARTNER], "Hello?").await;
+    app.settle().await;
+    let rules = rules(&app, Some(DAY), Some(DAY));
+
+    for (class, due) in [(Class::Webhooks, webhooks), (Class::Log, entries)] {
+        let expected = Some(Erased { erased: due, held: 0 });
+        assert_eq!(rules.run_all(class, true).await.unwrap(), expected, "counted");
+        assert_eq!(
+            rules.run_all(class, true).await.unwrap(),
+            expected,
+            "and not erased"
+        );
+        assert_eq!(rules.run_all(class, false).await.unwrap(), expected, "{class:?}");
+        let again = rules.run_all(class, false).await.unwrap();
+        assert_eq!(again, Some(Erased::default()), "{class:?} again");
+    }
+    assert_eq!(
+        i64::try_from(sql::count(app.pool(), "webhook where form = ''").await).unwrap(),
+        webhooks
+    );
+    // Of the old entries nothing personal is left; what came later is whole.
+    let old = "event where erased is not null";
+    assert_eq!(i64::try_from(sql::count(app.pool(), old).await).unwrap(), entries);
+    let telling =
+        format!("{old} and (subject like '+%' or actor is not null or data <> '{{\"erased\":true}}')");
+    assert_eq!(sql::count(app.pool(), &telling).await, 0);
+    let told = sql::values(
+        app.pool(),
+        "select subject || ' ' || (data::jsonb ->> 'erased') from event where type = 'retention.erased' order by event_id",
+    )
+    .await;
+    assert_eq!(told, [format!("webhooks {webhooks}"), format!("log {entries}")]);
+
+    app.app.sealer.seal_all().await.unwrap();
+    let verified = verify(app.pool(), None, 1).await.unwrap().unwrap();
+    assert_eq!((verified.erased, verified.unsealed), (entries, 0));
+}
+
+#[tokio::test]
+async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
+    let app = TestApp::start().await;
+    let sid = sid_of(&app.group(Some("maya")).await);
+    let mut conn = app.conn().await;
+    for _ in 0..2 {
+        let now = app.clock.now();
+        let held = retention::hold(&mut conn, &sid, "case 17", "legal", Via::Cli, now)
+            .await
+            .unwrap();
+        assert_eq!(held.reason, "case 17");
+    }
+    app.clock.advance(SignedDuration::from_hours(25));
+    let rules = rules(&app, Some(DAY), Some(DAY));
+    let of_group = format!("webhook where conversation_sid = '{sid}'");
+    let webhooks = i64::try_from(sql::count(app.pool(), &of_group).await).unwrap();
+    let kept = rules.run_all(Class::Webhooks, false).await.unwrap().unwrap();
+    assert!(webhooks > 0);
+    assert_eq!(kept.held, webhooks);
+    assert_eq!(
+        sql::count(app.pool(), &format!("{of_group} and form = ''")).await,
+        0
+    );
+    rules.run_all(Class::Log, false).await.unwrap();
+    let of_log = format!("event where conversation_sid = '{sid}' and erased is not null");
+    assert_eq!(sql::count(app.pool(), &of_log).await, 0);
+
+    let now = app.clock.now();
+    assert!(
+        retention::release(&mut conn, &sid, "legal", Via::Cli, now)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !retention::release(&mut conn, &sid, "legal", Via::Cli, now)
+            .await
+            .unwrap()
+    );
+    let gone = rules.run_all(Class::Webhooks, false).await.unwrap().unwrap();
+    assert_eq!(
+        gone,
+        Erased {
+            erased: webhooks,
+            held: 0
+        }
+    );
+    let log = rules.run_all(Class::Log, false).await.unwrap().unwrap();
+    assert!(log.erased > 0 && log.held == 0);
+    let told = sql::values(
+        app.pool(),
+        "select type from event where type like 'legal_hold.%' order by commit_xid, event_id",
+    )
+    .await;
+    assert_eq!(told, ["legal_hold.set", "legal_hold.released"]);
+}
