@@ -16,6 +16,7 @@ use crate::mirror::change::{
     Change, ConversationChange, ConversationFields, MessageChange, MessageFields, Observed,
     ParticipantChange, ParticipantFields, ReceiptChange, StateChange, UserChange, UserFields,
 };
+use crate::mirror::spelling;
 use crate::mirror::version::{Stamp, Verdict, Version, Weighed};
 
 /// The rows that a batch of changes touches.
@@ -168,6 +169,29 @@ macro_rules! revised {
 }
 revised!(Conversation, Participant, Message);
 
+/// The change, its attributes spelled as in the row or the row's as in the change, where that is the only difference.
+macro_rules! agree_on_spelling {
+    ($row:ident, $change:ident) => {{
+        let stated = $change
+            .fields
+            .as_ref()
+            .and_then(|fields| fields.attributes.as_deref());
+        let text = spelling::agreed(
+            ($row.fields.attributes.as_deref(), Some($row.version)),
+            (stated, $change.version),
+        );
+        if text.is_some() && $row.fields.attributes != text {
+            $row.fields.attributes.clone_from(&text);
+            $row.dirty = true;
+        }
+        spelling::respelled($change, text, |change, text| {
+            if let Some(fields) = &mut change.fields {
+                fields.attributes = Some(text);
+            }
+        })
+    }};
+}
+
 /// Writes a verdict into the row of a participant or a message.
 macro_rules! apply_judged {
     ($row:ident, $change:ident, $judged:ident) => {
@@ -211,6 +235,10 @@ pub fn apply(state: &mut State, outcome: &mut Outcome, context: Context<'_>, obs
         Change::Message(change) => fold.message(change),
         Change::Receipt(change) => fold.receipt(change),
         Change::User(change) => fold.user(change),
+        Change::Unread {
+            conversation_sid,
+            message_sid,
+        } => fold.unread(conversation_sid, message_sid.as_ref()),
     }
 }
 
@@ -242,6 +270,14 @@ impl Fold<'_> {
         if row.fields.service_sid.is_none() && fields.service_sid.is_some() {
             row.fields.service_sid.clone_from(&fields.service_sid);
             row.dirty = true;
+        }
+        if let Some(text) = spelling::agreed(
+            (row.fields.attributes.as_deref(), row.version),
+            (fields.attributes.as_deref(), change.version),
+        ) {
+            row.dirty |= row.fields.attributes.as_deref() != Some(text.as_str());
+            row.fields.attributes = Some(text.clone());
+            fields.attributes = Some(text);
         }
         let first_seen = row.version.is_none();
         let differs = row.fields != fields;
@@ -438,6 +474,7 @@ impl Fold<'_> {
             self.new_participant(key, change);
             return;
         };
+        let change = &*agree_on_spelling!(row, change);
         let (before, was_removed) = (row.fields.clone(), row.removed_at.is_some());
         let judged = judge(
             &Known {
@@ -542,6 +579,7 @@ impl Fold<'_> {
             self.new_message(key, change);
             return;
         };
+        let change = &*agree_on_spelling!(row, change);
         let (before, was_removed) = (row.fields.clone(), row.removed_at.is_some());
         let judged = judge(
             &Known {
@@ -701,6 +739,22 @@ impl Fold<'_> {
             change.version.at,
             data,
         );
+    }
+
+    /// A part of what was said could not be read: a read tells it.
+    fn unread(&mut self, sid: &ConversationSid, message_sid: Option<&MessageSid>) {
+        let row = self.state.conversations.get_mut(sid).expect("ensured before");
+        if row.removed_at.is_some() {
+            return;
+        }
+        if let Some(message_sid) = message_sid {
+            let key = (sid.clone(), message_sid.clone());
+            self.outcome.messages_in_doubt.insert(key);
+        } else {
+            row.unverified_since.get_or_insert(self.context.now);
+            row.dirty = true;
+            self.outcome.to_fetch.insert(sid.clone());
+        }
     }
 
     fn note_orphan(&mut self, sid: &ConversationSid) {
