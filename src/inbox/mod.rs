@@ -4,6 +4,7 @@
 //! in order per conversation, in one transaction with everything that follows from it.
 
 pub mod erase;
+pub mod events;
 pub mod process;
 pub mod receive;
 pub mod replay;
@@ -21,6 +22,31 @@ pub const CHANNEL: &str = "hookswitch_webhook";
 /// How many lanes conversations are spread over; as many as the migration made.
 pub const LANES: i16 = 16;
 
+/// How what Twilio sent is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A form, of a POST's body or a GET's query.
+    Form,
+    /// One event of Event Streams, as JSON.
+    CloudEvent,
+}
+
+impl Format {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::CloudEvent => "cloud_event",
+        }
+    }
+
+    fn from_column(text: &str) -> Self {
+        match text {
+            "cloud_event" => Self::CloudEvent,
+            _ => Self::Form,
+        }
+    }
+}
+
 /// A verified webhook about to be stored.
 #[derive(Debug, Clone)]
 pub struct NewWebhook {
@@ -30,6 +56,8 @@ pub struct NewWebhook {
     pub event_type: String,
     pub dedupe_key: Uuid,
     pub method: &'static str,
+    pub format: Format,
+    /// As it came.
     pub form: Vec<u8>,
     pub idempotency_token: Option<String>,
     pub token_index: i16,

@@ -12,9 +12,10 @@ use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::db::{self, Notices, Topic, is_passing};
-use crate::events::{self, Kind, NewEvent, Via};
+use crate::events::{self as log, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
 use crate::inbox::store::{self, Pending};
+use crate::inbox::{Format, events};
 use crate::mirror::{Observed, project};
 use crate::projection;
 use crate::twilio::form::Form;
@@ -137,10 +138,19 @@ impl Projector {
 }
 
 fn read(webhook: &Pending) -> Result<Vec<Observed>, String> {
-    let form = Form::parse(&webhook.form).map_err(|error| error.to_string())?;
-    let parsed = Webhook::parse(&form).map_err(|error| error.to_string())?;
+    let parsed = parse(webhook)?;
     let cause = format!("webhook:{}", webhook.webhook_id);
     project::webhook(&webhook.account_sid, &parsed, &cause).map_err(|error| error.to_string())
+}
+
+fn parse(webhook: &Pending) -> Result<Webhook, String> {
+    match webhook.format {
+        Format::Form => {
+            let form = Form::parse(&webhook.form).map_err(|error| error.to_string())?;
+            Webhook::parse(&form).map_err(|error| error.to_string())
+        }
+        Format::CloudEvent => events::parse(&webhook.form).map_err(|error| error.to_string()),
+    }
 }
 
 #[derive(Default)]
@@ -206,14 +216,14 @@ impl<'a> Batch<'a> {
         conn: &mut PgConnection,
         now: Timestamp,
     ) -> Result<(), sqlx::Error> {
-        let mut log = Vec::new();
+        let mut entries = Vec::new();
         for (webhook, reason) in &self.set_aside {
             error!(webhook.id = webhook.webhook_id, reason = %reason, "set a webhook aside, a person has to look");
             metrics::counter!("hookswitch_webhooks_set_aside_total").increment(1);
             store::set_aside(conn, webhook.webhook_id, reason, now).await?;
-            log.push(set_aside_event(webhook, reason, now));
+            entries.push(set_aside_event(webhook, reason, now));
         }
-        events::append(conn, &log).await
+        log::append(conn, &entries).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::config::{PublicBaseUrl, SignatureMode};
 use crate::ids::{AccountSid, ConversationSid};
 use crate::inbox::writer::Writer;
-use crate::inbox::{NewWebhook, Stored, store};
+use crate::inbox::{Format, NewWebhook, Stored, events, store};
 use crate::twilio::form::Form;
 use crate::twilio::signature::{self, Match, Payload, Refusal};
 use crate::twilio::text::safe_text;
@@ -33,10 +33,10 @@ use crate::web::problem::Problem;
 pub const BODY_LIMIT: usize = 256 * 1024;
 
 /// Twilio gives up after 5 s; we answer before, so that both sides know what became of the webhook.
-const STORE_TIMEOUT: Duration = Duration::from_millis(3_500);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(3_500);
 
 /// What is kept of unverified webhooks in mode `observe`, at most.
-const QUARANTINE_MAX: i64 = 10_000;
+pub(super) const QUARANTINE_MAX: i64 = 10_000;
 
 const SIGNATURE_HEADER: &str = "x-twilio-signature";
 const IDEMPOTENCY_HEADER: &str = "i-twilio-idempotency-token";
@@ -60,7 +60,9 @@ pub struct Signer {
 
 /// The endpoints. `pre_action` adds the one that Twilio may ask before a change.
 pub fn router(inbox: Inbox, pre_action: bool) -> Router {
-    let mut router = Router::new().route("/webhooks/twilio/conversations", any(receive));
+    let mut router = Router::new()
+        .route("/webhooks/twilio/conversations", any(receive))
+        .route("/webhooks/twilio/events", any(events::receive));
     if pre_action {
         router = router.route("/webhooks/twilio/pre-action", post(proceed).get(proceed));
     }
@@ -109,13 +111,13 @@ impl Accepted {
 }
 
 /// A refusal: what the caller is told, and what is counted.
-struct Refused {
-    problem: Problem,
-    reason: &'static str,
+pub(super) struct Refused {
+    pub(super) problem: Problem,
+    pub(super) reason: &'static str,
 }
 
 impl Refused {
-    fn new(problem: Problem, reason: &'static str) -> Self {
+    pub(super) fn new(problem: Problem, reason: &'static str) -> Self {
         Self { problem, reason }
     }
 }
@@ -199,6 +201,7 @@ impl Inbox {
                 .into_owned(),
             dedupe_key: dedupe_key(&read.form).id,
             method: read.method,
+            format: Format::Form,
             form: read.raw.clone(),
             idempotency_token: header_text(&read.headers, IDEMPOTENCY_HEADER).map(str::to_owned),
             token_index: i16::try_from(matched.token_index).unwrap_or(i16::MAX),
@@ -255,16 +258,21 @@ impl Read {
         } else {
             Payload::Form(self.form.fields())
         };
-        let mut signatures = self.headers.get_all(SIGNATURE_HEADER).iter();
-        let header = signatures.next().and_then(|value| value.to_str().ok());
-        if signatures.next().is_some() {
-            return Err(Refusal::MalformedHeader);
-        }
-        signature::verify(&signer.tokens, &self.url, payload, header)
+        signature::verify(&signer.tokens, &self.url, payload, signature_of(&self.headers)?)
     }
 }
 
-async fn read_body(body: Body) -> Result<Vec<u8>, Refused> {
+/// The signature; of two nobody knows which one counts.
+pub(super) fn signature_of(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut signatures = headers.get_all(SIGNATURE_HEADER).iter();
+    let header = signatures.next().and_then(|value| value.to_str().ok());
+    if signatures.next().is_some() {
+        return Err(Refusal::MalformedHeader);
+    }
+    Ok(header)
+}
+
+pub(super) async fn read_body(body: Body) -> Result<Vec<u8>, Refused> {
     let too_large = || {
         Refused::new(
             Problem::TooLarge {
@@ -281,14 +289,17 @@ async fn read_body(body: Body) -> Result<Vec<u8>, Refused> {
 }
 
 fn expect_form(headers: &HeaderMap) -> Result<(), Refused> {
-    const EXPECTED: &str = "application/x-www-form-urlencoded";
+    expect_media_type(headers, "application/x-www-form-urlencoded")
+}
+
+pub(super) fn expect_media_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Refused> {
     let media_type = header_text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(EXPECTED) {
+    if essence.eq_ignore_ascii_case(expected) {
         Ok(())
     } else {
         Err(Refused::new(
-            Problem::UnsupportedMediaType { expected: EXPECTED },
+            Problem::UnsupportedMediaType { expected },
             "media_type",
         ))
     }
@@ -305,7 +316,7 @@ fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn reason_of(refusal: Refusal) -> &'static str {
+pub(super) fn reason_of(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::MissingHeader => "signature_missing",
         Refusal::MalformedHeader => "signature_malformed",

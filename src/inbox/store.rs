@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::ids::AccountSid;
-use crate::inbox::NewWebhook;
+use crate::inbox::{Format, NewWebhook};
 
 /// A webhook that had not been stored before.
 #[derive(Debug, Clone, Copy)]
@@ -52,17 +52,18 @@ pub(super) async fn insert(
         .map(|webhook| webhook.url_candidate.as_str())
         .collect();
     let lanes: Vec<i16> = webhooks.iter().map(|webhook| webhook.lane()).collect();
+    let formats: Vec<&str> = webhooks.iter().map(|webhook| webhook.format.as_str()).collect();
     let rows = sqlx::query!(
         "-- inbox.insert
         insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
-            idempotency_token, token_index, url_candidate, lane, state, settled_at)
+            idempotency_token, token_index, url_candidate, lane, format, state, settled_at)
         select received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
-            token_index, url_candidate, lane,
-            case when lane = any($12) then 'projected' else 'pending' end, case when lane = any($12) then $13::timestamptz end
+            token_index, url_candidate, lane, format,
+            case when lane = any($13) then 'projected' else 'pending' end, case when lane = any($13) then $14::timestamptz end
         from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::bytea[], $8::text[],
-            $9::smallint[], $10::text[], $11::smallint[]) with ordinality
+            $9::smallint[], $10::text[], $11::smallint[], $12::text[]) with ordinality
             as new (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
-                token_index, url_candidate, lane, place)
+                token_index, url_candidate, lane, format, place)
         order by place
         on conflict on constraint webhook_dedupe_key do nothing
         returning webhook_id, dedupe_key",
@@ -77,6 +78,7 @@ pub(super) async fn insert(
         &token_indexes,
         &candidates as _,
         &lanes,
+        &formats as _,
         projected,
         now.to_sqlx() as _,
     )
@@ -125,6 +127,7 @@ pub(super) struct Pending {
     pub(super) account_sid: AccountSid,
     pub(super) event_type: String,
     pub(super) conversation_sid: Option<String>,
+    pub(super) format: Format,
     pub(super) form: Vec<u8>,
 }
 
@@ -136,6 +139,7 @@ impl Pending {
             account_sid: webhook.account_sid.clone(),
             event_type: webhook.event_type.clone(),
             conversation_sid: webhook.conversation_sid.clone(),
+            format: webhook.format,
             form: webhook.form.clone(),
         }
     }
@@ -195,7 +199,7 @@ pub(super) async fn pending(
 ) -> Result<Vec<Pending>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- inbox.pending
-        select webhook_id, account_sid as "account_sid: AccountSid", event_type, conversation_sid, form
+        select webhook_id, account_sid as "account_sid: AccountSid", event_type, conversation_sid, format, form
         from webhook where lane = any($1) and state = 'pending'
         order by webhook_id limit $2"#,
         lanes,
@@ -210,6 +214,7 @@ pub(super) async fn pending(
             account_sid: row.account_sid,
             event_type: row.event_type,
             conversation_sid: row.conversation_sid,
+            format: Format::from_column(&row.format),
             form: row.form,
         })
         .collect())

@@ -20,6 +20,11 @@ pub enum Change {
     Message(MessageChange),
     Receipt(ReceiptChange),
     User(UserChange),
+    /// The source said more of the conversation, its participants or this message, in words that could not be read.
+    Unread {
+        conversation_sid: ConversationSid,
+        message_sid: Option<MessageSid>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -134,7 +139,9 @@ impl Change {
         match self {
             Self::Conversation(change) => Some(&change.conversation_sid),
             Self::ConversationState(change) => Some(&change.conversation_sid),
-            Self::ConversationRemoved { conversation_sid, .. } => Some(conversation_sid),
+            Self::ConversationRemoved { conversation_sid, .. } | Self::Unread { conversation_sid, .. } => {
+                Some(conversation_sid)
+            }
             Self::Participant(change) => Some(&change.conversation_sid),
             Self::Message(change) => Some(&change.conversation_sid),
             Self::Receipt(change) => Some(&change.conversation_sid),

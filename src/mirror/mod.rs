@@ -11,6 +11,7 @@ pub mod change;
 pub mod fold;
 pub mod project;
 pub mod read;
+mod spelling;
 mod store;
 mod version;
 pub mod versions;

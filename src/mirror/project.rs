@@ -55,6 +55,7 @@ pub fn webhook(account_sid: &AccountSid, webhook: &Webhook, cause: &str) -> Resu
         Event::UserAdded(event) | Event::UserUpdated(event) => (vec![user_event(common, event)?], false),
         Event::DeliveryUpdated(event) => (vec![delivery_event(event)?], false),
     };
+    let unread = unread(webhook).into_iter();
     // Who caused a message is what the first event of it says; later ones name who edited it.
     let source = common
         .source
@@ -63,6 +64,7 @@ pub fn webhook(account_sid: &AccountSid, webhook: &Webhook, cause: &str) -> Resu
         .map(|source| safe(source.as_str()));
     Ok(changes
         .into_iter()
+        .chain(unread)
         .map(|change| Observed {
             account_sid: account_sid.clone(),
             change,
@@ -70,6 +72,29 @@ pub fn webhook(account_sid: &AccountSid, webhook: &Webhook, cause: &str) -> Resu
             source: source.clone(),
         })
         .collect())
+}
+
+/// Fields that the mirror does not hold; whether they can be read is of no consequence.
+const NOT_MIRRORED: &[&str] = &["RetryCount", "ClientIdentity", "Source", "MessagingBinding.Level"];
+
+/// What has to be read at Twilio, since a value of the webhook is not one. Receipts and users have no such read.
+fn unread(webhook: &Webhook) -> Option<Change> {
+    let message_sid = match &webhook.event {
+        Event::ConversationAdded(_)
+        | Event::ConversationUpdated(_)
+        | Event::ConversationStateUpdated(_)
+        | Event::ParticipantAdded(_)
+        | Event::ParticipantUpdated(_) => None,
+        Event::MessageAdded(event) | Event::MessageUpdated(event) => Some(event.message_sid.clone()),
+        _ => return None,
+    };
+    if webhook.unread.iter().all(|field| NOT_MIRRORED.contains(field)) {
+        return None;
+    }
+    Some(Change::Unread {
+        conversation_sid: webhook.conversation_sid()?.clone(),
+        message_sid,
+    })
 }
 
 fn conversation_event(common: &Common, event: &ConversationEvent) -> Result<Change, NoTime> {

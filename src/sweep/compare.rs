@@ -43,7 +43,10 @@ pub(super) fn standing(stored: &State, read: &Change) -> Standing {
         Change::Message(read) => message(stored, read),
         Change::Receipt(read) => receipt(stored, read),
         // No read makes these.
-        Change::ConversationState(_) | Change::ConversationRemoved { .. } | Change::User(_) => Standing::Same,
+        Change::ConversationState(_)
+        | Change::ConversationRemoved { .. }
+        | Change::User(_)
+        | Change::Unread { .. } => Standing::Same,
     }
 }
 
@@ -69,7 +72,9 @@ pub(super) fn stood_still(stored: &State, read: &Change, seen: &Revisions) -> bo
             (conversation_sid.as_str(), row.map(|row| row.revision))
         }
         // They have no revisions: a receipt only moves forward.
-        Change::ConversationState(_) | Change::Receipt(_) | Change::User(_) => return false,
+        Change::ConversationState(_) | Change::Receipt(_) | Change::User(_) | Change::Unread { .. } => {
+            return false;
+        }
     };
     seen.get(sid).copied() == revision
 }
@@ -90,7 +95,11 @@ pub(super) fn is_tombstone(stored: &State, removal: &Change) -> bool {
             stored.messages.get(&key).map(|row| row.removed_at)
         }
         // They are never removed by themselves.
-        Change::Conversation(_) | Change::ConversationState(_) | Change::Receipt(_) | Change::User(_) => None,
+        Change::Conversation(_)
+        | Change::ConversationState(_)
+        | Change::Receipt(_)
+        | Change::User(_)
+        | Change::Unread { .. } => None,
     };
     removed_at.flatten().is_some()
 }

@@ -19,6 +19,7 @@ use url::Url;
 
 pub mod conversations;
 pub mod error;
+pub mod event_stream;
 pub mod form;
 pub mod model;
 pub mod pages;

@@ -9,6 +9,7 @@ use hookswitch::ledger::Fact;
 use hookswitch::ledger::derive::derive;
 use hookswitch::mirror::fold::{self, Context};
 use hookswitch::mirror::{Change, Observed, Revisions, project};
+use hookswitch::twilio::event_stream::CloudEvent;
 use hookswitch::twilio::form::Form;
 use hookswitch::twilio::webhook::Webhook;
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::app::{ACCOUNT, TestApp};
+use crate::support::event;
 use crate::support::history::{self, Op, Told, Twilio, ops, play};
 use crate::support::tables;
 
@@ -32,6 +34,14 @@ pub(crate) fn observed(told: &Told) -> Vec<Observed> {
     let webhook = Webhook::parse(&Form::parse(form.as_bytes()).unwrap()).unwrap();
     assert!(webhook.unread.is_empty(), "{:?}", webhook.unread);
     project::webhook(&account(), &webhook, "webhook:1").unwrap()
+}
+
+/// The same, told by Event Streams, for what those tell.
+fn observed_by_event(told: &Told) -> Option<Vec<Observed>> {
+    let event = event::of(&told.form)?;
+    let webhook = CloudEvent::read(&event.to_string()).unwrap().webhook().unwrap();
+    assert!(webhook.unread.is_empty(), "{:?}", webhook.unread);
+    Some(project::webhook(&account(), &webhook, "webhook:2").unwrap())
 }
 
 fn history_form(form: &history::Form) -> String {
@@ -94,6 +104,16 @@ impl Mirror {
             .cloned()
             .collect();
         derive(&facts, self.state.conversations[sid].ended_at())
+    }
+
+    /// Without what only webhooks tell.
+    fn forget_what_events_do_not_tell(&mut self) {
+        for row in self.state.conversations.values_mut() {
+            row.fields.service_sid = None;
+        }
+        for row in self.state.messages.values_mut() {
+            row.source = None;
+        }
     }
 
     /// All that is Twilio's, as text, since the rows hide it: not the revisions, doubts and times of ours.
@@ -347,8 +367,55 @@ fn is_as(mirror: &Mirror, truth: &Twilio) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Which of the two tells a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Webhook,
+    Event,
+}
+
+/// Delivers each statement by one of the two, or by both at different times.
+fn converges_by_any_source(
+    ops: &[Op],
+    conversations: u8,
+    deliveries: &[Delivery],
+    by: &[By],
+) -> Result<(), TestCaseError> {
+    let told = play(ops, conversations);
+    let mut expected = Mirror::default();
+    for one in &told {
+        expected.take(&observed(one), Via::Webhook, None);
+    }
+    let mut found = Mirror::default();
+    for (place, by) in shuffled(&told, deliveries).into_iter().zip(by.iter().cycle()) {
+        let by_event = Some(&told[place]).filter(|_| *by == By::Event);
+        let observed = by_event
+            .and_then(observed_by_event)
+            .unwrap_or_else(|| observed(&told[place]));
+        found.take(&observed, Via::Webhook, None);
+    }
+    expected.forget_what_events_do_not_tell();
+    found.forget_what_events_do_not_tell();
+    let (expected, found) = (expected.told(), found.told());
+    for (expected, found) in expected.iter().zip(&found) {
+        prop_assert_eq!(expected, found);
+    }
+    prop_assert_eq!(expected.len(), found.len());
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(cases(256))]
+
+    #[test]
+    fn webhooks_and_event_streams_in_any_order_and_mixture_come_to_the_same_mirror_and_ledger(
+        ops in ops(PAUSES, 0..OPS_MAX),
+        conversations in 1u8..4,
+        deliveries in deliveries(OPS_MAX + 3),
+        by in prop::collection::vec(prop::sample::select(vec![By::Webhook, By::Event]), 1..60),
+    ) {
+        converges_by_any_source(&ops, conversations, &deliveries, &by)?;
+    }
 
     #[test]
     fn webhooks_in_any_order_and_doubled_come_to_the_same_mirror_and_ledger(
@@ -390,6 +457,51 @@ async fn webhooks_in_any_order_come_to_the_same_rows_in_the_database() {
         let expected = rows_after(&app, &told, &in_order, &[1]).await;
         let found = rows_after(&app, &told, &shuffled(&told, &deliveries), &batches).await;
         assert_eq!(expected, found, "{ops:?} {deliveries:?}");
+    }
+}
+
+/// Through the signed requests of both sources, the database and the projector.
+#[tokio::test]
+async fn both_sources_in_any_order_come_to_the_same_rows_in_the_database() {
+    const CASES: usize = 6;
+    const NOT_TOLD_BY_EVENTS: &str = "update conversation set service_sid = null;
+        update chat_user set service_sid = null; update message set source = null";
+    let app = TestApp::start().await;
+    let mut runner = TestRunner::new(cases(1));
+    for _ in 0..CASES {
+        let (ops, deliveries) = (ops(PAUSES, 20..OPS_MAX), deliveries(OPS_MAX + 3))
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let told = play(&ops, 2);
+        let in_order: Vec<usize> = (0..told.len()).collect();
+        rows_after(&app, &told, &in_order, &[1]).await;
+        tables::execute(&app, NOT_TOLD_BY_EVENTS).await;
+        let expected = tables::mirror_and_ledger(&app).await;
+
+        tables::empty(&app).await;
+        // In bodies of several events, each told again by its webhook sooner or later, or not at all.
+        let order = shuffled(&told, &deliveries);
+        for (number, body) in order.chunks(5).enumerate() {
+            let events: Vec<_> = body
+                .iter()
+                .filter_map(|place| event::of(&told[*place].form))
+                .collect();
+            app.deliver_events(&events).await;
+            for place in body {
+                if event::of(&told[*place].form).is_none() || (place + number) % 3 == 0 {
+                    app.deliver(&told[*place].form).await;
+                }
+            }
+            app.app.projector.run_until_idle().await.unwrap();
+        }
+        assert_eq!(tables::count(&app, "webhook where state = 'set_aside'").await, 0);
+        tables::execute(&app, NOT_TOLD_BY_EVENTS).await;
+        let found = tables::mirror_and_ledger(&app).await;
+        assert_eq!(expected.len(), found.len(), "{ops:?} {deliveries:?}");
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(expected, found, "{ops:?} {deliveries:?}");
+        }
     }
 }
 

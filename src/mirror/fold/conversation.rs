@@ -9,6 +9,7 @@ use super::versions::{ConversationPast, ConversationSays, Past, Told, note_remov
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid};
 use crate::mirror::change::{ConversationChange, ConversationFields, StateChange};
+use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +109,14 @@ impl Fold<'_> {
         if row.fields.service_sid.is_none() && fields.service_sid.is_some() {
             row.fields.service_sid.clone_from(&fields.service_sid);
             row.dirty = true;
+        }
+        if let Some(text) = spelling::agreed(
+            (row.fields.attributes.as_deref(), row.version),
+            (fields.attributes.as_deref(), change.version),
+        ) {
+            row.dirty |= row.fields.attributes.as_deref() != Some(text.as_str());
+            row.fields.attributes = Some(text.clone());
+            fields.attributes = Some(text);
         }
         let first_seen = row.version.is_none();
         let differs = row.fields != fields;

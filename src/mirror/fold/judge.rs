@@ -4,6 +4,29 @@ use jiff::Timestamp;
 
 use crate::mirror::version::{Stamp, Verdict, Version, Weighed};
 
+/// The change, its attributes spelled as in the row or the row's as in the change, where that is the only difference.
+macro_rules! agree_on_spelling {
+    ($row:ident, $change:ident) => {{
+        let stated = $change
+            .fields
+            .as_ref()
+            .and_then(|fields| fields.attributes.as_deref());
+        let text = spelling::agreed(
+            ($row.fields.attributes.as_deref(), Some($row.version)),
+            (stated, $change.version),
+        );
+        if text.is_some() && $row.fields.attributes != text {
+            $row.fields.attributes.clone_from(&text);
+            $row.dirty = true;
+        }
+        spelling::respelled($change, text, |change, text| {
+            if let Some(fields) = &mut change.fields {
+                fields.attributes = Some(text);
+            }
+        })
+    }};
+}
+
 /// Writes a verdict into the row of a participant or a message, and what it says no longer into its versions.
 macro_rules! apply_judged {
     ($row:ident, $change:ident, $judged:ident, $key:expr, $versions:expr, $now:expr) => {
@@ -61,7 +84,7 @@ macro_rules! apply_judged {
         }
     };
 }
-pub(super) use apply_judged;
+pub(super) use {agree_on_spelling, apply_judged};
 
 pub(super) fn stamp(version: Version) -> Stamp {
     Stamp {

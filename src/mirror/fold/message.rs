@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Fold;
-use super::judge::{Known, Stated, apply_judged, judge, refines_time};
+use super::judge::{Known, Stated, agree_on_spelling, apply_judged, judge, refines_time};
 use super::versions::{Past, Says, Told, note_removal};
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
 use crate::mirror::change::{MessageChange, MessageFields};
+use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,7 @@ impl Fold<'_> {
             self.new_message(key, change);
             return;
         };
+        let change = &*agree_on_spelling!(row, change);
         let (before, was_removed) = (row.fields.clone(), row.removed_at.is_some());
         let judged = judge(
             &Known {

@@ -96,6 +96,10 @@ pub fn apply(state: &mut State, outcome: &mut Outcome, context: Context<'_>, obs
         Change::Message(change) => fold.message(change),
         Change::Receipt(change) => fold.receipt(change),
         Change::User(change) => fold.user(change),
+        Change::Unread {
+            conversation_sid,
+            message_sid,
+        } => fold.unread(conversation_sid, message_sid.as_ref()),
     }
 }
 
@@ -113,6 +117,22 @@ impl Fold<'_> {
         }
         let row = Conversation::known_by_its_children(self.observed.account_sid.clone(), self.context.now);
         self.state.conversations.insert(sid.clone(), row);
+    }
+
+    /// A part of what was said could not be read: a read tells it.
+    fn unread(&mut self, sid: &ConversationSid, message_sid: Option<&MessageSid>) {
+        let row = self.state.conversations.get_mut(sid).expect("ensured before");
+        if row.removed_at.is_some() {
+            return;
+        }
+        if let Some(message_sid) = message_sid {
+            let key = (sid.clone(), message_sid.clone());
+            self.outcome.messages_in_doubt.insert(key);
+        } else {
+            row.unverified_since.get_or_insert(self.context.now);
+            row.dirty = true;
+            self.outcome.to_fetch.insert(sid.clone());
+        }
     }
 
     fn note_orphan(&mut self, sid: &ConversationSid) {

@@ -87,7 +87,8 @@ impl Touched {
             match &one.change {
                 Change::Conversation(_)
                 | Change::ConversationState(_)
-                | Change::ConversationRemoved { .. } => {}
+                | Change::ConversationRemoved { .. }
+                | Change::Unread { .. } => {}
                 Change::Participant(change) => {
                     touched
                         .participants

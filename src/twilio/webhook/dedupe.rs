@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid, UserSid};
 use crate::twilio::form::Form;
+use crate::twilio::model::SourceTime;
 
 /// The identity of a webhook: two forms with the same key say the same thing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,11 +22,14 @@ pub struct DedupeKey {
     pub text: String,
 }
 
-/// The key of a webhook's decoded form. Never fails: what is not understood is its own key by its whole content.
+/// The key of a webhook's decoded form. Never fails: what is not understood is its own key by its whole content, and so
+/// is what lacks something that the event cannot be placed without: a better one may come yet.
 pub fn dedupe_key(content: &Form) -> DedupeKey {
     let event_type = single(content, "EventType").unwrap_or_default();
     let account_sid = single(content, "AccountSid").filter(|sid| AccountSid::try_from(*sid).is_ok());
-    let subject = account_sid.and_then(|_| subject(content, event_type));
+    let subject = account_sid
+        .and_then(|_| subject(content, event_type))
+        .filter(|_| can_be_placed(content, event_type));
     let mut parts = vec![account_sid.unwrap_or_default().to_owned(), event_type.to_owned()];
     parts.extend(subject.unwrap_or_else(|| vec![content_hash(content)]));
     DedupeKey {
@@ -69,6 +73,38 @@ fn subject(content: &Form, event_type: &str) -> Option<Vec<String>> {
         "onUserUpdated" => with_hash(sid::<UserSid>(content, "UserSid")?, part("DateUpdated")?),
         _ => None,
     }
+}
+
+/// Whether the fields are there that `Webhook::parse` requires, and a time. Cheaper than to parse, since every webhook
+/// is asked; a test holds both together.
+fn can_be_placed(content: &Form, event_type: &str) -> bool {
+    let in_a_conversation = || first::<ConversationSid>(content, "ConversationSid");
+    let has_time = || {
+        ["DateRemoved", "DateUpdated", "DateCreated"]
+            .iter()
+            .any(|key| first::<SourceTime>(content, key))
+    };
+    match event_type {
+        "onMessageAdded" | "onMessageUpdated" | "onMessageRemoved" => {
+            let index = content
+                .get("Index")
+                .is_some_and(|text| text.parse::<i64>().is_ok());
+            in_a_conversation() && index && has_time()
+        }
+        "onConversationStateUpdated" => first::<SourceTime>(content, "StateUpdated"),
+        "onParticipantAdded" | "onParticipantUpdated" | "onParticipantRemoved" => {
+            in_a_conversation() && has_time()
+        }
+        "onDeliveryUpdated" => {
+            in_a_conversation() && first::<MessageSid>(content, "MessageSid") && has_time()
+        }
+        _ => has_time(),
+    }
+}
+
+/// Whether the first value of a key, which is the one that is read, is such a value.
+fn first<T: for<'a> TryFrom<&'a str>>(content: &Form, key: &str) -> bool {
+    content.get(key).is_some_and(|text| T::try_from(text).is_ok())
 }
 
 fn sid<S: for<'a> TryFrom<&'a str>>(content: &Form, key: &str) -> Option<String> {
@@ -120,18 +156,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::twilio::webhook::Webhook;
 
     const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
+    /// With what a webhook of that type has besides, where it is not given.
     fn form(event_type: &str, fields: &[(&str, &str)]) -> Form {
-        [
+        let common = [
             ("AccountSid", ACCOUNT),
             ("EventType", event_type),
             ("RetryCount", "0"),
-        ]
-        .into_iter()
-        .chain(fields.iter().copied())
-        .collect()
+            CONVERSATION,
+            MESSAGE,
+            ("Index", "7"),
+            ("DateCreated", "2026-01-02T03:04:05.678Z"),
+        ];
+        let given = |key| fields.iter().any(|(name, _)| *name == key);
+        common
+            .into_iter()
+            .filter(|(key, _)| !given(*key))
+            .chain(fields.iter().copied())
+            .collect()
     }
 
     fn key(event_type: &str, fields: &[(&str, &str)]) -> DedupeKey {
@@ -235,6 +280,53 @@ mod tests {
             let mut more = fields.clone();
             more.push(("Body", "x"));
             assert_ne!(one, key(event_type, &more), "{}", one.text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_placed_does_not_own_the_key_of_a_better_one() {
+        let whole = [
+            CONVERSATION,
+            MESSAGE,
+            PARTICIPANT,
+            RECEIPT,
+            USER,
+            ("Index", "7"),
+            ("Status", "sent"),
+            ("StateTo", "closed"),
+            ("StateUpdated", "2026-01-02T03:04:05.678Z"),
+            ("DateCreated", "2026-01-02T03:04:05.678Z"),
+        ];
+        for event_type in [
+            "onConversationAdded",
+            "onConversationRemoved",
+            "onConversationStateUpdated",
+            "onMessageAdded",
+            "onMessageRemoved",
+            "onParticipantAdded",
+            "onParticipantRemoved",
+            "onDeliveryUpdated",
+            "onUserAdded",
+        ] {
+            let good = key(event_type, &whole);
+            for (place, (broken, _)) in whole.iter().enumerate() {
+                for wrong in ["", "nonsense"] {
+                    let mut fields = whole;
+                    fields[place].1 = wrong;
+                    let is_time = *broken == "DateCreated" && event_type != "onConversationStateUpdated";
+                    if is_time || Webhook::parse(&form(event_type, &fields)).is_err() {
+                        let ill_formed = key(event_type, &fields);
+                        assert_ne!(good, ill_formed, "{event_type} {broken}={wrong}");
+                        let mut more = fields.to_vec();
+                        more.push(("Body", "x"));
+                        assert_ne!(
+                            ill_formed,
+                            key(event_type, &more),
+                            "{event_type} {broken}={wrong}"
+                        );
+                    }
+                }
+            }
         }
     }
 

@@ -37,6 +37,8 @@ fn version_at(change: &Change) -> Timestamp {
         Change::Message(change) => change.version.at,
         Change::Receipt(change) => change.version.at,
         Change::User(change) => change.version.at,
+        // Says only that a read has to tell.
+        Change::Unread { .. } => Timestamp::MIN,
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::database::{TestDatabase, database};
+use super::event;
 
 pub(crate) const LINE: &str = "+15017122661";
 pub(crate) const OTHER_LINE: &str = "+15017122662";
@@ -262,6 +263,16 @@ impl TestApp {
             .await
             .unwrap();
         assert_eq!(sent.status(), 200);
+    }
+
+    /// Delivers a body of Event Streams as Twilio does: signed, over HTTP, and answered 200.
+    pub(crate) async fn deliver_events(&self, events: &[serde_json::Value]) {
+        let sent = event::request(
+            &self.http,
+            &self.url,
+            &serde_json::Value::from(events).to_string(),
+        );
+        assert_eq!(sent.send().await.unwrap().status(), 200);
     }
 
     /// What the emulated account holds of one conversation.
