@@ -19,6 +19,7 @@ mod participants;
 mod sends;
 mod timeline;
 mod transfers;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,10 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::decline))
         .routes(routes!(transfers::cancel))
         .routes(routes!(lines::tenures))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show))
+        .routes(routes!(webhooks::replay_all))
+        .routes(routes!(webhooks::replay))
 }
 
 /// Those that may wait on purpose.

@@ -22,6 +22,7 @@ use crate::web::problem::ProblemBody;
         (name = "Messages", description = "Reading and sending"),
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Ledger", description = "Who was behind which line when"),
+        (name = "Webhooks", description = "What could not be projected"),
         (name = "Feed", description = "Everything that happened, in one order"),
     ),
 )]

@@ -102,6 +102,8 @@ texts! {
         SendNeedsAttention = "send.needs_attention",
         WebhookSetAside = "webhook.set_aside",
         WebhookReplayed = "webhook.replayed",
+        /// Somebody looked at what a webhook says.
+        WebhookRevealed = "webhook.revealed",
         TaskBuried = "task.buried",
         ApiKeyCreated = "api_key.created",
         ApiKeyRevoked = "api_key.revoked",

@@ -7,6 +7,7 @@ mod ledger;
 mod lists;
 mod requests;
 mod transfers;
+mod webhooks;
 
 use std::collections::HashMap;
 
