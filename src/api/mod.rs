@@ -24,6 +24,7 @@ mod sends;
 mod timeline;
 mod transfers;
 mod versions;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,10 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(health::list))
         .routes(routes!(health::show))
         .routes(routes!(health::repair))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show))
+        .routes(routes!(webhooks::replay_all))
+        .routes(routes!(webhooks::replay))
 }
 
 /// Those that may wait on purpose.

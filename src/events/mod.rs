@@ -111,6 +111,8 @@ texts! {
         LineRepairFailed = "line.repair_failed",
         WebhookSetAside = "webhook.set_aside",
         WebhookReplayed = "webhook.replayed",
+        /// Somebody looked at what a webhook says.
+        WebhookRevealed = "webhook.revealed",
         TaskBuried = "task.buried",
         ApiKeyCreated = "api_key.created",
         ApiKeyRevoked = "api_key.revoked",

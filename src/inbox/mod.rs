@@ -8,6 +8,7 @@ pub mod events;
 pub mod process;
 pub mod receive;
 pub mod replay;
+pub mod set_aside;
 mod store;
 pub mod writer;
 

@@ -9,6 +9,7 @@ mod legal_hold;
 mod lists;
 mod requests;
 mod transfers;
+mod webhooks;
 
 use std::collections::HashMap;
 

@@ -1,0 +1,131 @@
+//! Webhooks that could not be projected: listed, looked at, replayed.
+
+use hookswitch::db::Notices;
+use hookswitch::inbox::process::Projector;
+use serde_json::{Value, json};
+
+use super::{Office, office};
+use crate::support::sql::{count, execute, value};
+
+/// A message without its index, so many of them; set aside by the projector itself.
+async fn with_set_aside(webhooks: usize) -> Office {
+    let office = office().await;
+    for number in 1..=webhooks {
+        let form = format!(
+            "AccountSid=AC00000000000000000000000000000001&EventType=onMessageAdded\
+            &ConversationSid=CH00000000000000000000000000000001&MessageSid=IM{number:032x}&Body=secret"
+        );
+        let sql = format!(
+            "insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
+                token_index, url_candidate, lane)
+            values (now(), 'AC00000000000000000000000000000001', 'CH00000000000000000000000000000001', 'onMessageAdded',
+                gen_random_uuid(), 'POST', convert_to('{form}', 'UTF8'), 0, 'as configured', 0)"
+        );
+        execute(&office.pool, &sql).await;
+    }
+    project(&office).await;
+    office
+}
+
+async fn project(office: &Office) {
+    let projector = Projector {
+        pool: office.pool.clone(),
+        clock: office.clock.clone(),
+        batch: 100,
+        notices: Notices::default(),
+    };
+    projector.run_until_idle().await.unwrap();
+}
+
+fn field<'a>(webhook: &'a Value, key: &str) -> &'a Value {
+    let fields = webhook["fields"].as_array().unwrap();
+    fields.iter().find(|field| field["key"] == key).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_listed_with_its_reason_in_pages() {
+    let office = with_set_aside(3).await;
+    let first = office.get("/v1/webhooks/set-aside?limit=2").await.expect(200);
+    assert_eq!(first["items"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        first["items"][0]["reason"],
+        "`Index` is missing or not a whole number"
+    );
+    let next = format!(
+        "/v1/webhooks/set-aside?cursor={}",
+        first["next"].as_str().unwrap()
+    );
+    let last = office.get(&next).await.expect(200);
+    assert_eq!(
+        (last["items"].as_array().unwrap().len(), &last["next"]),
+        (1, &Value::Null)
+    );
+    assert!(!format!("{first}{last}").contains("secret"));
+    office
+        .get("/v1/webhooks/set-aside?state=pending")
+        .await
+        .expect(400);
+}
+
+#[tokio::test]
+async fn what_a_webhook_says_is_shown_only_when_asked_and_that_is_logged() {
+    let office = with_set_aside(1).await;
+    let webhook = office.get("/v1/webhooks/1").await.expect(200);
+    assert_eq!(webhook["state"], "set_aside");
+    assert_eq!(
+        field(&webhook, "Body"),
+        &json!({ "key": "Body", "value": null, "bytes": 6 })
+    );
+    assert_eq!(field(&webhook, "EventType")["value"], "onMessageAdded");
+    assert_eq!(
+        count(&office.pool, "event where type = 'webhook.revealed'").await,
+        0
+    );
+
+    let webhook = office.get("/v1/webhooks/1?reveal=content").await.expect(200);
+    assert_eq!(field(&webhook, "Body")["value"], "secret");
+    let told =
+        "select subject || ' ' || left(actor, 8) || ' ' || via from event where type = 'webhook.revealed'";
+    assert_eq!(
+        value(&office.pool, told).await.as_deref(),
+        Some("webhook:1 api_key: api")
+    );
+
+    office.get("/v1/webhooks/1?reveal=all").await.expect(400);
+    assert_eq!(office.get("/v1/webhooks/99").await.problem(), "not_found");
+}
+
+#[tokio::test]
+async fn a_replay_projects_after_a_fix_or_sets_aside_again() {
+    let office = with_set_aside(2).await;
+    office.post("/v1/webhooks/1/replay", &json!({})).await.expect(202);
+    assert_eq!(office.get("/v1/webhooks/1").await.expect(200)["state"], "pending");
+    let waits = office.post("/v1/webhooks/1/replay", &json!({})).await;
+    assert_eq!(waits.problem(), "not_set_aside");
+    project(&office).await;
+    assert_eq!(
+        office.get("/v1/webhooks/1").await.expect(200)["state"],
+        "set_aside"
+    );
+
+    // As if a new version could read it.
+    let fix = "update webhook set form = form || convert_to('&Index=7&DateCreated=2026-01-02T03:04:05.678Z', 'UTF8')";
+    execute(&office.pool, fix).await;
+    let replayed = office.post("/v1/webhooks/replay", &json!({})).await.expect(202);
+    assert_eq!(replayed["replayed"], 2);
+    project(&office).await;
+    let webhook = office.get("/v1/webhooks/1").await.expect(200);
+    assert_eq!(
+        (&webhook["state"], &webhook["reason"]),
+        (&json!("projected"), &Value::Null)
+    );
+    assert_eq!(count(&office.pool, "message").await, 2);
+    assert_eq!(
+        count(&office.pool, "event where type = 'webhook.replayed'").await,
+        2
+    );
+    assert_eq!(
+        office.post("/v1/webhooks/99/replay", &json!({})).await.problem(),
+        "not_found"
+    );
+}
