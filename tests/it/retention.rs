@@ -8,6 +8,7 @@ use hookswitch::events::Via;
 use hookswitch::retention::{self, Class, Erased, Retention};
 use jiff::SignedDuration;
 
+use crate::audit::seal_everything;
 use crate::support::app::{BUYER, LINE, PARTNER, TestApp, sid_of};
 use crate::support::sql;
 
@@ -46,7 +47,7 @@ async fn what_is_due_is_erased_and_the_log_stays_provable() {
     app.group(Some("maya")).await;
     app.text(BUYER, &[LINE, PARTNER], "Is it still there?").await;
     app.settle().await;
-    app.app.sealer.seal_all().await.unwrap();
+    seal_everything(&app.app.sealer).await;
     let webhooks = i64::try_from(sql::count(app.pool(), "webhook").await).unwrap();
     let entries = i64::try_from(sql::count(app.pool(), "event").await).unwrap();
     app.clock.advance(SignedDuration::from_hours(25));
@@ -83,7 +84,7 @@ async fn what_is_due_is_erased_and_the_log_stays_provable() {
     .await;
     assert_eq!(told, [format!("webhooks {webhooks}"), format!("log {entries}")]);
 
-    app.app.sealer.seal_all().await.unwrap();
+    seal_everything(&app.app.sealer).await;
     let verified = verify(app.pool(), None, 1).await.unwrap().unwrap();
     assert_eq!((verified.erased, verified.unsealed), (entries, 0));
 }
