@@ -106,6 +106,11 @@ impl Connection {
         })
     }
 
+    /// Whether these bytes are in the last answer.
+    pub(crate) fn answered(&self, bytes: &[u8]) -> bool {
+        self.buffer.windows(bytes.len()).any(|window| window == bytes)
+    }
+
     /// Sends a request, reads the whole answer, and gives its status line.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<String> {
         self.stream.write_all(request).await?;

@@ -2,15 +2,19 @@
 //! at most, in one run. See bench/README.md.
 //!
 //! [`traffic`] makes the webhooks, [`load`] sends them, [`contestant`] is who takes them, [`pgbench`] who needs none,
-//! [`server`] the PostgreSQL of them all. [`rounds`] lets them take [`turn`]s.
+//! [`server`] the PostgreSQL of them all. [`rounds`] lets them take [`turn`]s; [`paced`], [`sustain`] and [`stored`] ask
+//! what a full load does not tell: latencies, whether a backlog grows, and what a full database changes.
 
 mod contestant;
 mod cpu;
 mod load;
+mod paced;
 mod pgbench;
 mod report;
 mod rounds;
 mod server;
+mod stored;
+mod sustain;
 mod traffic;
 mod turn;
 
@@ -46,6 +50,15 @@ struct Args {
     /// Seconds of load before each turn that are not measured.
     #[arg(long, default_value_t = 2)]
     warm_up: u64,
+    /// Then send so many a second on schedule, to the service and to the tuned Node in turns; tells their latencies.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Then load the service for so many seconds; tells whether its backlog grows.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..))]
+    sustain: Option<u64>,
+    /// Then compare a database that holds so many messages with an empty one, and time reads of it.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    stored: Option<u64>,
     /// Leave the Node contestants out.
     #[arg(long)]
     no_node: bool,
@@ -92,6 +105,15 @@ async fn run(args: &Args) -> Result<()> {
     let mut field = Field::gather(&mut server, args, dir.path()).await?;
     if args.rounds > 0 {
         rounds::run(&mut field, &mut server, args).await?;
+    }
+    if let Some(rate) = args.rate {
+        paced::run(&mut field, &mut server, args, rate).await?;
+    }
+    if let Some(seconds) = args.sustain {
+        sustain::run(&mut field, &mut server, args, seconds).await?;
+    }
+    if let Some(messages) = args.stored {
+        stored::run(&mut server, args, messages, dir.path()).await?;
     }
     server.stop().await
 }
