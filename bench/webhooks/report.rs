@@ -13,10 +13,10 @@ pub(crate) fn say(line: &str) -> Result<()> {
 
 pub(crate) fn heading() -> Result<()> {
     say(
-        "                          acked  mirrored     ack ms       CPU µs per webhook            WAL  commits  RSS MiB  others",
+        "                          acked  mirrored      ack ms        CPU µs per webhook            WAL  commits  RSS MiB  others",
     )?;
     say(
-        "                             /s        /s   p50   p99   program  postgres  sender  bytes per webhook     peak   cores",
+        "                             /s        /s     p50    p99   program  postgres  sender  bytes per webhook     peak   cores",
     )
 }
 
@@ -35,9 +35,9 @@ fn line(name: &str, turn: &Turn) -> String {
     let each = |time: Duration| per(time.as_secs_f64() * 1e6, turn.count);
     let ms = |time: Duration| {
         if time.is_zero() {
-            format!("{:>6}", "-")
+            format!("{:>7}", "-")
         } else {
-            format!("{:6.1}", time.as_secs_f64() * 1e3)
+            format!("{:7.1}", time.as_secs_f64() * 1e3)
         }
     };
     let maybe = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

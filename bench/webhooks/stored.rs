@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sqlx::PgConnection;
+use secrecy::SecretString;
 
 use crate::contestant::{Contestant, Kind};
 use crate::load::{Connection, percentile};
@@ -25,15 +25,11 @@ pub(crate) async fn run(server: &mut Server, args: &Args, messages: u64, dir: &P
     let mut full = Contestant::new(Kind::Ours, server, "stored", program, dir).await?;
     let mut empty = Contestant::new(Kind::Ours, server, "empty", program, dir).await?;
     let conversations = (messages / MESSAGES_EACH).max(args.conversations);
+    say(&format!("\nfilling a database with {messages} messages"))?;
     let begun = Instant::now();
-    fill(
-        &mut server::connect(&full.database).await?,
-        conversations,
-        messages,
-    )
-    .await?;
+    fill(&full.database, conversations, messages).await?;
     say(&format!(
-        "\n{messages} messages in {conversations} conversations, filled in {:.0} s",
+        "{conversations} conversations, in {:.0} s",
         begun.elapsed().as_secs_f64()
     ))?;
     reads(&full, conversations).await?;
@@ -56,17 +52,25 @@ async fn one(contestant: &mut Contestant, name: &str, server: &mut Server, args:
 }
 
 /// The conversations that the traffic speaks of are among these.
-async fn fill(conn: &mut PgConnection, conversations: u64, messages: u64) -> Result<()> {
-    // What is lost when the machine fails now is filled again.
-    server::execute(conn, "set synchronous_commit = off").await?;
-    server::execute(conn, &conversations_sql(conversations)).await?;
+async fn fill(database: &SecretString, conversations: u64, messages: u64) -> Result<()> {
+    let mut one = server::connect(database).await?;
+    let mut other = server::connect(database).await?;
+    for conn in [&mut one, &mut other] {
+        // What is lost when the machine fails now is filled again.
+        server::execute(conn, "set synchronous_commit = off").await?;
+    }
+    server::execute(&mut one, &conversations_sql(conversations)).await?;
     let mut begin = 0;
     while begin < messages {
         let end = messages.min(begin + CHUNK);
-        server::execute(conn, &messages_sql(conversations, messages, begin, end)).await?;
+        let [received, mirrored] = messages_sql(conversations, messages, begin, end);
+        tokio::try_join!(
+            server::execute(&mut one, &received),
+            server::execute(&mut other, &mirrored)
+        )?;
         begin = end;
     }
-    server::execute(conn, "vacuum analyze").await
+    server::execute(&mut one, "vacuum analyze").await
 }
 
 /// Conversations with four participants, and a line that changed hands once.
@@ -103,8 +107,8 @@ fn conversations_sql(conversations: u64) -> String {
 }
 
 /// Messages as time would bring them: each to another conversation, with its webhook and its entry in the log; one of
-/// four with a receipt.
-fn messages_sql(conversations: u64, messages: u64, begin: u64, end: u64) -> String {
+/// four with a receipt. Two halves of the same size, for two connections.
+fn messages_sql(conversations: u64, messages: u64, begin: u64, end: u64) -> [String; 2] {
     let account = traffic::ACCOUNT;
     let series = format!("generate_series({begin}::bigint, {}::bigint) as n", end - 1);
     let conversation = format!("'CH' || lpad(to_hex(n % {conversations}), 32, '0')");
@@ -113,24 +117,27 @@ fn messages_sql(conversations: u64, messages: u64, begin: u64, end: u64) -> Stri
     let message = "'IMf' || lpad(to_hex(n), 31, '0')";
     let at = format!("timestamptz '2025-06-01' + n::float8 / {messages} * interval '200 days'");
     let form = traffic::sample_form();
-    format!(
+    let received = format!(
         "insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, token_index, \
            url_candidate, lane, state, settled_at) \
          select {at}, '{account}', {conversation}, 'onMessageAdded', gen_random_uuid(), 'POST', \
            convert_to('{form}' || n, 'UTF8'), 0, '1', (n % 16)::smallint, 'projected', {at} from {series}; \
-         insert into message (conversation_sid, message_sid, account_sid, message_index, author, participant_sid, body, \
+         insert into event (commit_xid, type, account_sid, conversation_sid, subject, via, occurred_at, recorded_at, data) \
+         select (select log_xid()), 'message.added', '{account}', {conversation}, {message}, 'webhook', {at}, {at}, '{{}}' \
+         from {series}"
+    );
+    let mirrored = format!(
+        "insert into message (conversation_sid, message_sid, account_sid, message_index, author, participant_sid, body, \
            attributes, source, created_at, version_at, version_exact) \
          select {conversation}, {message}, '{account}', n / {conversations}, '+15555550101', {member}, \
            'The inspection went well, can we move the closing to the ' || n || 'th?', '{{}}', 'SMS', {at}, {at}, true \
-         from {series}; \
-         insert into event (commit_xid, type, account_sid, conversation_sid, subject, via, occurred_at, recorded_at, data) \
-         select (select log_xid()), 'message.added', '{account}', {conversation}, {message}, 'webhook', {at}, {at}, '{{}}' \
          from {series}; \
          insert into delivery_receipt (conversation_sid, message_sid, delivery_receipt_sid, account_sid, participant_sid, \
            channel_message_sid, status, created_at, version_at) \
          select {conversation}, {message}, 'DYf' || lpad(to_hex(n), 31, '0'), '{account}', {member}, \
            'SMf' || lpad(to_hex(n), 31, '0'), 'delivered', {at}, {at} from {series} where n % 4 = 0"
-    )
+    );
+    [received, mirrored]
 }
 
 /// What is asked about a conversation, given its SID and its number.
