@@ -28,8 +28,19 @@ pub(crate) fn of_us() -> Result<Used> {
 
 /// Of a process with all its children, the living and the ended.
 pub(crate) fn of_family(parent: u32) -> Result<Duration> {
-    let own = of(parent)?;
-    let mut sum = own.own + own.ended_children;
+    loop {
+        let before = of(parent)?;
+        let children = of_children(parent)?;
+        let after = of(parent)?;
+        // One that ends while we look would be missed, or counted twice.
+        if before.ended_children == after.ended_children {
+            return Ok(after.own + after.ended_children + children);
+        }
+    }
+}
+
+fn of_children(parent: u32) -> Result<Duration> {
+    let mut sum = Duration::ZERO;
     for entry in fs::read_dir("/proc")? {
         let stat = entry?.path().join("stat");
         // Most entries are no processes, and some end while we look.
