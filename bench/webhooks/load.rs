@@ -1,6 +1,7 @@
 //! Sends requests over connections that are kept open, one at a time on each, and measures the answers. A client of few
 //! lines, so that it takes little of the cores that it shares with what it measures.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +10,6 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-
-use crate::service::Service;
 
 /// What became of a load.
 pub(crate) struct Measured {
@@ -29,9 +28,14 @@ impl Measured {
     }
 
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        let place = self.latencies.len().saturating_sub(1) * percent / 100;
-        self.latencies.get(place).copied().unwrap_or_default()
+        percentile(&self.latencies, percent)
     }
+}
+
+/// Of times that are sorted; zero where there are none.
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let place = sorted.len().saturating_sub(1) * percent / 100;
+    sorted.get(place).copied().unwrap_or_default()
 }
 
 #[derive(Default)]
@@ -42,7 +46,7 @@ struct Seen {
 
 /// Sends each request once, until there is none left or the time is over.
 pub(crate) async fn run(
-    service: &Service,
+    address: SocketAddr,
     requests: Vec<Vec<u8>>,
     connections: usize,
     time: Duration,
@@ -51,11 +55,9 @@ pub(crate) async fn run(
     let begun = Instant::now();
     let mut senders = JoinSet::new();
     for _ in 0..connections {
-        let stream = TcpStream::connect(service.address).await?;
-        stream.set_nodelay(true)?;
+        let mut connection = Connection::open(address).await?;
         let (requests, next) = (Arc::clone(&requests), Arc::clone(&next));
         senders.spawn(async move {
-            let mut connection = Connection::new(stream);
             let mut seen = Seen::default();
             while begun.elapsed() < time {
                 let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) else {
@@ -88,21 +90,29 @@ pub(crate) async fn run(
     })
 }
 
-struct Connection {
+/// Kept open from request to request.
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Self {
-        Self {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
             stream,
             buffer: Vec::with_capacity(4096),
-        }
+        })
+    }
+
+    /// Whether these bytes are in the last answer.
+    pub(crate) fn answered(&self, bytes: &[u8]) -> bool {
+        self.buffer.windows(bytes.len()).any(|window| window == bytes)
     }
 
     /// Sends a request, reads the whole answer, and gives its status line.
-    async fn exchange(&mut self, request: &[u8]) -> Result<String> {
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<String> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {

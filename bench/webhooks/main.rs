@@ -1,43 +1,69 @@
-//! How many webhooks the service takes and mirrors, and what PostgreSQL alone could take at most. See bench/README.md.
+//! How many webhooks the service takes and mirrors, beside receivers in Node and beside what PostgreSQL alone could take
+//! at most, in one run. See bench/README.md.
 //!
-//! [`traffic`] makes the webhooks, [`load`] sends them, [`service`] is the process that is measured, and [`pgbench`] asks
-//! the same database for as many single-row inserts of the same row.
+//! [`traffic`] makes the webhooks, [`load`] sends them, [`contestant`] is who takes them, [`pgbench`] who needs none,
+//! [`server`] the PostgreSQL of them all. [`rounds`] lets them take [`turn`]s; [`paced`], [`sustain`] and [`stored`] ask
+//! what a full load does not tell: latencies, whether a backlog grows, and what a full database changes.
 
+mod contestant;
+mod cpu;
 mod load;
+mod paced;
 mod pgbench;
-mod service;
+mod report;
+mod rounds;
+mod server;
+mod stored;
+mod sustain;
 mod traffic;
+mod turn;
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use clap::Parser;
-use hookswitch::db::embedded::{self, Embedded, Options};
-use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use secrecy::SecretString;
 
-use load::Measured;
-use service::Service;
+use contestant::{Contestant, Kind};
+use pgbench::Pgbench;
+use report::say;
+use server::Server;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long the load lasts, and pgbench after it.
+    /// How long each turn lasts.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
+    /// How often everybody has a turn; 0 leaves the comparison out.
+    #[arg(long, default_value_t = 2)]
+    rounds: u64,
     /// Connections that are kept open, each with one request at a time.
     #[arg(long, default_value_t = 64)]
     connections: usize,
     /// Conversations that the webhooks are spread over.
     #[arg(long, default_value_t = 2_000)]
     conversations: u64,
-    /// Webhooks made ahead for each second. The load ends early where they do not last.
+    /// Webhooks made ahead for each second. A turn ends early where they do not last.
     #[arg(long, default_value_t = 12_000)]
     ahead: u64,
-    /// An empty database to use; without it, a durable PostgreSQL is started in a directory of its own.
+    /// Seconds of load before each turn that are not measured.
+    #[arg(long, default_value_t = 2)]
+    warm_up: u64,
+    /// Then send so many a second on schedule, to the service and to the tuned Node in turns; tells their latencies.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Then load the service for so many seconds; tells whether its backlog grows.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..))]
+    sustain: Option<u64>,
+    /// Then compare a database that holds so many messages with an empty one, and time reads of it.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    stored: Option<u64>,
+    /// Leave the Node contestants out.
+    #[arg(long)]
+    no_node: bool,
+    /// A server to use, as one who may create databases; without it, a durable PostgreSQL is started in a directory of its
+    /// own.
     #[arg(long)]
     database_url: Option<SecretString>,
     /// The program to measure; without it, the `hookswitch` that was built beside this one.
@@ -45,6 +71,14 @@ struct Args {
     program: Option<PathBuf>,
     #[arg(long, default_value = "pgbench")]
     pgbench: PathBuf,
+}
+
+/// All who take part.
+struct Field {
+    ours: Contestant,
+    /// The naive and the tuned, unless there is no Node.
+    node: Vec<Contestant>,
+    pgbench: Vec<Pgbench>,
 }
 
 fn main() -> Result<()> {
@@ -63,126 +97,49 @@ async fn run(args: &Args) -> Result<()> {
         .tempdir_in("/var/tmp")?;
     // PostgreSQL does not run as root, and its account has to get in.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
-    let (url, server) = database(args, dir.path().to_owned()).await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy(url.expose_secret())?;
-    let service = Service::start(args.program.as_deref(), &url, dir.path()).await?;
-
-    say("making webhooks")?;
-    let opening = traffic::opening(args.conversations, &service.url);
-    let webhooks = traffic::mixed(args.conversations, args.seconds * args.ahead, &service.url);
-    say("opening the conversations")?;
-    load::run(&service, opening, args.connections, Duration::from_mins(5)).await?;
-    let before = mirrored(&pool).await?;
-
-    say("sending")?;
-    let measured = load::run(
-        &service,
-        webhooks,
-        args.connections,
-        Duration::from_secs(args.seconds),
-    )
-    .await?;
-    let busy = service.memory()?;
-    let after = mirrored(&pool).await?;
-    let all_mirrored_in = measured.begun.elapsed();
-    let tasks = number(&pool, "select count(*) from task").await?;
-    service.stop()?;
-
-    let ceiling = pgbench::inserts_per_second(&args.pgbench, &url, args.seconds, dir.path())?;
-    report(&measured, after - before, all_mirrored_in, tasks, &busy, ceiling)?;
-    ensure!(
-        after - before == measured.acked(),
-        "{} webhooks were acked and {} were mirrored",
-        measured.acked(),
-        after - before
-    );
-    pool.close().await;
-    if let Some(server) = server {
-        server.stop().await?;
+    let mut server = Server::start(args.database_url.as_ref(), dir.path()).await?;
+    say(&format!(
+        "PostgreSQL {}, fsync on, synchronous_commit on",
+        server.version().await?
+    ))?;
+    let mut field = Field::gather(&mut server, args, dir.path()).await?;
+    if args.rounds > 0 {
+        rounds::run(&mut field, &mut server, args).await?;
     }
-    Ok(())
-}
-
-async fn database(args: &Args, data_dir: PathBuf) -> Result<(SecretString, Option<Embedded>)> {
-    if let Some(url) = &args.database_url {
-        return Ok((url.clone(), None));
+    if let Some(rate) = args.rate {
+        paced::run(&mut field, &mut server, args, rate).await?;
     }
-    let server = embedded::start(Options::new(data_dir)).await?;
-    Ok((server.url(), Some(server)))
-}
-
-/// Waits until nothing waits to be projected; answers how many webhooks are.
-async fn mirrored(pool: &PgPool) -> Result<u64> {
-    const PATIENCE: Duration = Duration::from_mins(10);
-    let begun = Instant::now();
-    while number(pool, "select count(*) from webhook where state = 'pending'").await? > 0 {
-        ensure!(begun.elapsed() < PATIENCE, "the backlog does not come to an end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    if let Some(seconds) = args.sustain {
+        sustain::run(&mut field, &mut server, args, seconds).await?;
     }
-    number(pool, "select count(*) from webhook where state = 'projected'").await
+    if let Some(messages) = args.stored {
+        stored::run(&mut server, args, messages, dir.path()).await?;
+    }
+    server.stop().await
 }
 
-async fn number(pool: &PgPool, sql: &str) -> Result<u64> {
-    let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .fetch_one(pool)
-        .await?;
-    Ok(u64::try_from(row.try_get::<i64, _>(0)?)?)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts stay far below 2^52, and the answer is rounded"
-)]
-fn per_second(count: u64, time: Duration) -> f64 {
-    count as f64 / time.as_secs_f64()
-}
-
-fn report(
-    measured: &Measured,
-    mirrored: u64,
-    all_mirrored_in: Duration,
-    tasks: u64,
-    memory: &service::Memory,
-    ceiling: f64,
-) -> Result<()> {
-    let acked = per_second(measured.acked(), measured.took);
-    let mirrored_rate = per_second(mirrored, all_mirrored_in);
-    let ms = |latency: Duration| latency.as_secs_f64() * 1_000.0;
-    let lines = [
-        format!(
-            "acked             {acked:10.0} /s   ({} in {:.1} s)",
-            measured.acked(),
-            measured.took.as_secs_f64()
-        ),
-        format!(
-            "acked + mirrored  {mirrored_rate:10.0} /s   (backlog 0 after {:.1} s)",
-            all_mirrored_in.as_secs_f64()
-        ),
-        format!(
-            "refused           {:10}      {}",
-            measured.refused,
-            measured.first_refusal.as_deref().unwrap_or_default()
-        ),
-        format!("ack latency p50   {:10.1} ms", ms(measured.percentile(50))),
-        format!("ack latency p99   {:10.1} ms", ms(measured.percentile(99))),
-        format!(
-            "service RSS       {:10} MiB  (peak {} MiB)",
-            memory.now_kib / 1024,
-            memory.peak_kib / 1024
-        ),
-        format!("reads put off     {tasks:10}      (tasks that wait for a Twilio which is not there)"),
-        format!(
-            "pgbench inserts   {ceiling:10.0} /s   (single rows, {} clients)",
-            pgbench::CLIENTS
-        ),
-        format!("acked / pgbench   {:10.2}", acked / ceiling),
-        format!("mirrored / pgbench{:10.2}", mirrored_rate / ceiling),
-    ];
-    lines.iter().try_for_each(|line| say(line))
-}
-
-fn say(line: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("nobody reads what is measured")
+impl Field {
+    async fn gather(server: &mut Server, args: &Args, dir: &Path) -> Result<Self> {
+        let program = args.program.as_deref();
+        let ours = Contestant::new(Kind::Ours, server, "ours", program, dir).await?;
+        let missing = if args.no_node {
+            Some("--no-node".to_owned())
+        } else {
+            contestant::install_node()
+        };
+        let mut node = Vec::new();
+        match missing {
+            Some(reason) => say(&format!("Node is skipped: {reason}"))?,
+            None => {
+                for (kind, purpose) in [(Kind::NodeNaive, "node_naive"), (Kind::NodeTuned, "node_tuned")] {
+                    node.push(Contestant::new(kind, server, purpose, program, dir).await?);
+                }
+            }
+        }
+        let pgbench = vec![
+            Pgbench::single(server, &ours, dir).await?,
+            Pgbench::batched(server, dir).await?,
+        ];
+        Ok(Self { ours, node, pgbench })
+    }
 }

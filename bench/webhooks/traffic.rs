@@ -1,12 +1,18 @@
 //! The webhooks of a busy account as whole HTTP requests, signed ahead so that signing is not measured: 60 % messages,
 //! 15 % deliveries, 15 % participants, 10 % conversations, each one different.
 
+use std::ops::Range;
+
 use hookswitch::twilio::signature;
 use jiff::Timestamp;
 
 pub(crate) const ACCOUNT: &str = "AC00000000000000000000000000000001";
 pub(crate) const SERVICE: &str = "IS00000000000000000000000000000001";
+pub(crate) const MESSAGING_SERVICE: &str = "MG00000000000000000000000000000001";
 pub(crate) const TOKEN: &str = "bench-token";
+/// What Twilio calls, and signs. Without a port, as it is in life: Twilio's library for Node computes two signatures where
+/// there is one.
+pub(crate) const HOST: &str = "hooks.example.com";
 const PATH: &str = "/webhooks/twilio/conversations";
 /// 2026-01-02T03:04:05Z; the webhooks lie a millisecond apart.
 const BEGIN_MS: i64 = 1_767_323_045_000;
@@ -14,17 +20,34 @@ const BEGIN_MS: i64 = 1_767_323_045_000;
 type Fields = Vec<(String, String)>;
 
 /// Every conversation as it is added, so that what follows finds its parent.
-pub(crate) fn opening(conversations: u64, base: &str) -> Vec<Vec<u8>> {
+pub(crate) fn opening(conversations: u64) -> Vec<Vec<u8>> {
     (0..conversations)
-        .map(|number| request(&conversation_event("onConversationAdded", number, 0), base))
+        .map(|number| request(&conversation_event("onConversationAdded", number, 0)))
         .collect()
 }
 
-/// `count` webhooks, spread evenly over the conversations.
-pub(crate) fn mixed(conversations: u64, count: u64, base: &str) -> Vec<Vec<u8>> {
-    (1..=count)
-        .map(|number| request(&event(conversations, number), base))
+/// The webhooks of these numbers, spread evenly over the conversations. A number is never used twice on a database.
+pub(crate) fn mixed(conversations: u64, numbers: Range<u64>) -> Vec<Vec<u8>> {
+    numbers
+        .map(|number| request(&event(conversations, number)))
         .collect()
+}
+
+/// The conversation and the message that this webhook adds, if it does.
+pub(crate) fn added_message(conversations: u64, number: u64) -> Option<(String, String)> {
+    let fields = event(conversations, number);
+    let value = |key| {
+        fields
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.clone())
+    };
+    (value("EventType")? == "onMessageAdded")
+        .then(|| Some((value("ConversationSid")?, value("MessageSid")?)))?
+}
+
+pub(crate) fn conversation_sid(conversation: u64) -> String {
+    sid("CH", conversation)
 }
 
 /// The form of a message, for what inserts one without us.
@@ -170,12 +193,11 @@ fn encoded(fields: &Fields) -> String {
         .finish()
 }
 
-fn request(fields: &Fields, base: &str) -> Vec<u8> {
-    let host = base.strip_prefix("http://").unwrap_or(base);
-    let signature = signature::sign(TOKEN, &format!("{base}{PATH}"), fields);
+fn request(fields: &Fields) -> Vec<u8> {
+    let signature = signature::sign(TOKEN, &format!("https://{HOST}{PATH}"), fields);
     let body = encoded(fields);
     format!(
-        "POST {PATH} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+        "POST {PATH} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
          x-twilio-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
