@@ -35,10 +35,10 @@ use crate::inbox::{NewWebhook, Stored, store};
 const WRITERS: usize = 2;
 
 /// Webhooks written in one statement at most.
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: usize = 512;
 
 /// From so many webhooks on, a batch is projected as it is stored.
-const LARGE: usize = 8;
+const LARGE: usize = 64;
 
 /// Webhooks that waited in the lanes of a large batch and are projected with it, at most.
 const PENDING_MAX: i64 = 256;

@@ -1,6 +1,7 @@
 //! Webhooks through real HTTP: taken, refused, and projected, whatever is in them.
 
 mod accepted;
+mod crowd;
 mod events;
 mod projected;
 mod refused;
