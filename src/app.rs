@@ -212,7 +212,7 @@ impl App {
             // A process that does not project leaves it to those that do.
             projector: roles.worker.then(|| self.projector.clone()),
         };
-        let (writer, written) = writing_up.start(writing.clone());
+        let (writer, written) = writing_up.start(&writing);
         let limits = Limits {
             connections_max: self.config.http.max_connections,
             head_time_limit: self.config.http.header_timeout,

@@ -110,7 +110,7 @@ impl Writer {
 
 impl Writing {
     /// Starts the writers. They end when the token is cancelled and everything that was handed in is answered.
-    pub fn start(self, cancel: CancellationToken) -> (Writer, tokio::task::JoinHandle<()>) {
+    pub fn start(self, cancel: &CancellationToken) -> (Writer, tokio::task::JoinHandle<()>) {
         let writers = TaskTracker::new();
         let senders = (0..WRITERS)
             .map(|_| {
@@ -219,7 +219,7 @@ impl Writing {
             .filter_map(|lane| (caught_up || !lane.has_pending).then_some(lane.lane))
             .collect();
 
-        let new = New::of(store::insert(&mut transaction, webhooks, &projected, now).await?);
+        let new = New::of(&store::insert(&mut transaction, webhooks, &projected, now).await?);
         let mut stored: Vec<Pending> = webhooks
             .iter()
             .filter(|webhook| projected.contains(&webhook.lane()))
@@ -276,7 +276,7 @@ impl Writing {
         let conn = self.connection(conn).await?;
         // One statement is a transaction of its own.
         Ok(New::of(
-            store::insert(conn, webhooks, &[], Timestamp::UNIX_EPOCH).await?,
+            &store::insert(conn, webhooks, &[], Timestamp::UNIX_EPOCH).await?,
         ))
     }
 
@@ -295,7 +295,7 @@ impl Writing {
 struct New(HashMap<Uuid, i64>);
 
 impl New {
-    fn of(inserted: Vec<store::Inserted>) -> Self {
+    fn of(inserted: &[store::Inserted]) -> Self {
         let ids = inserted.iter().map(|one| (one.dedupe_key, one.webhook_id));
         Self(ids.collect())
     }

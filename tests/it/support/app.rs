@@ -99,7 +99,7 @@ impl TestApp {
             notices: app.notices.clone(),
             projector: None,
         };
-        let (writer, _) = writing.start(shutdown.clone());
+        let (writer, _) = writing.start(&shutdown);
         server::serve(listener, app.router(writer), Limits::default(), shutdown.clone()).unwrap();
         for account in app.accounts.iter() {
             setup::apply(account, &config.http.public_base_url).await.unwrap();

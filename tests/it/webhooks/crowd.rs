@@ -23,7 +23,7 @@ fn writer(app: &TestApp) -> (Writer, DropGuard) {
         notices: app.app.notices.clone(),
         projector: Some(app.app.projector.clone()),
     };
-    let (writer, _) = writing.start(cancel.clone());
+    let (writer, _) = writing.start(&cancel);
     (writer, cancel.drop_guard())
 }
 

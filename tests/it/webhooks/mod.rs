@@ -39,7 +39,7 @@ async fn serve(config: Config, options: PgConnectOptions, app: &TestApp) -> Besi
         notices: service.notices.clone(),
         projector: None,
     };
-    let (writer, _) = writing.start(shutdown.clone());
+    let (writer, _) = writing.start(&shutdown);
     let server = server::serve(
         listener,
         service.router(writer),
