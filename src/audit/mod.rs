@@ -3,7 +3,7 @@
 //!
 //! The views are a public contract, described in docs/AUDIT.md. The log is sealed in batches, off the path of those who
 //! write it ([`sealer`]): a chain of hashes over the entries' canonical bytes ([`canonical`]), of which a copy may be kept
-//! outside ([`file`], [`endpoint`]), so that whoever rewrites log and seals is found too ([`mod@verify`]).
+//! outside ([`mod@file`], [`endpoint`]), so that whoever rewrites log and seals is found too ([`mod@verify`]).
 
 mod canonical;
 mod endpoint;
