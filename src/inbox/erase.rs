@@ -15,7 +15,8 @@ pub async fn due(
     let rows = sqlx::query!(
         r#"-- inbox.due_for_erasure
         select webhook_id, conversation_sid, erased_at is not null as "is_erased!",
-               (state <> 'pending' and received_at < $2) as "is_due!"
+               (received_at < $2 and not exists (select from webhook_pending as pending
+                    where pending.lane = webhook.lane and pending.webhook_id = webhook.webhook_id)) as "is_due!"
         from webhook where webhook_id > $1
         order by webhook_id limit $3"#,
         after,
@@ -36,7 +37,9 @@ pub async fn erase(conn: &mut PgConnection, webhook_ids: &[i64], now: Timestamp)
     let erased = sqlx::query!(
         "-- inbox.erase
         update webhook set form = '', erased_at = $2
-        where webhook_id = any($1) and state <> 'pending' and erased_at is null",
+        where webhook_id = any($1) and erased_at is null
+          and not exists (select from webhook_pending as pending
+              where pending.lane = webhook.lane and pending.webhook_id = webhook.webhook_id)",
         webhook_ids,
         now.to_sqlx() as _,
     )
