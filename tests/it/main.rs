@@ -21,6 +21,7 @@ mod queue;
 mod retention;
 mod sandbox;
 mod server;
+mod sources;
 mod support;
 mod sweep;
 mod tidy;
