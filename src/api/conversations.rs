@@ -157,7 +157,7 @@ pub(super) struct ListConversations {
     #[serde(default)]
     #[param(value_type = Option<PhoneNumber>)]
     line: Field<PhoneNumber>,
-    /// Only those of which this identity holds a line.
+    /// Only those of which this identity holds a line, or held it when the conversation ended.
     #[serde(default)]
     #[param(value_type = Option<Identity>)]
     holder: Field<Identity>,

@@ -55,7 +55,13 @@ pub fn webhook(account_sid: &AccountSid, webhook: &Webhook, cause: &str) -> Resu
         Event::UserAdded(event) | Event::UserUpdated(event) => (vec![user_event(common, event)?], false),
         Event::DeliveryUpdated(event) => (vec![delivery_event(event)?], false),
     };
-    let unread = unread(webhook).into_iter();
+    let unread = unread(webhook);
+    // A guessed time is later than the true one, and would beat what was changed in between: the read tells all of it.
+    let changes = if webhook.time_is_guessed && unread.is_some() {
+        Vec::new()
+    } else {
+        changes
+    };
     // Who caused a message is what the first event of it says; later ones name who edited it.
     let source = common
         .source

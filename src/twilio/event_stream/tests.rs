@@ -175,14 +175,18 @@ fn every_type_of_the_catalogue_is_the_webhook_of_that_name_and_others_are_unknow
 }
 
 #[test]
-fn a_change_without_a_time_is_placed_by_the_envelope_and_asks_for_a_read() {
+fn of_a_change_without_a_time_the_envelope_gives_a_guess_and_a_read_is_asked_for() {
     let mut one = message(&json!({}));
     one["data"].as_object_mut().unwrap().remove("DateCreated");
     one["time"] = "2026-01-02T03:04:06.000Z".into();
     let webhook = read(&one);
-    assert_eq!(webhook.unread, ["DateCreated"]);
+    assert_eq!(
+        (webhook.unread, webhook.time_is_guessed),
+        (vec!["DateCreated"], true)
+    );
     one["data"]["DateCreated"] = "2026-01-02T03:04:05.678Z".into();
-    assert_eq!(read(&one).unread, Vec::<&str>::new());
+    let told = read(&one);
+    assert_eq!((told.unread, told.time_is_guessed), (Vec::new(), false));
 }
 
 #[test]

@@ -103,6 +103,7 @@ pub(super) fn webhook(event: &CloudEvent) -> Result<Webhook, EventError> {
     }
     let guessed = complete_time(event, event_type, &mut form)?;
     let mut webhook = Webhook::parse(&Form::from(form))?;
+    webhook.time_is_guessed = guessed.is_some();
     webhook.unread.extend(guessed);
     Ok(webhook)
 }

@@ -29,6 +29,8 @@ pub struct Webhook {
     pub event: Event,
     /// Keys of values that are there and could not be read, so that the resource had better be fetched.
     pub unread: Vec<&'static str>,
+    /// The time of the change was not told: the one that is given is when it was told, and nothing can be ordered by it.
+    pub time_is_guessed: bool,
     /// Fields that no part of this event knows.
     pub extra: Form,
 }
@@ -66,6 +68,7 @@ impl Webhook {
             common,
             event,
             unread,
+            time_is_guessed: false,
             extra,
         })
     }

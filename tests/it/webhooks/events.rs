@@ -4,10 +4,12 @@ use hookswitch::config::SignatureMode;
 use hookswitch::inbox::receive::BODY_LIMIT;
 use hookswitch::twilio::event_stream::MAX_EVENTS;
 use hookswitch::twilio::signature;
+use jiff::SignedDuration;
 use reqwest::header::{ALLOW, CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 
-use crate::support::app::{ACCOUNT, BUYER, TOKEN, TestApp, Wanted};
+use crate::support::app::{ACCOUNT, BUYER, LINE, PARTNER, TOKEN, TestApp, Wanted, sid_of};
+use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::event::{self, PATH};
 use crate::support::sql::{count, value, values};
 use crate::support::webhook::{Answer, SIGNATURE, Webhook, answer, client, sid};
@@ -254,4 +256,50 @@ async fn a_value_that_cannot_be_read_is_read_at_twilio() {
     let keys = "select string_agg(unique_key, ' ' order by unique_key) from task where kind = 'mirror.read'";
     let wanted = format!("{} {}", sid("CH", 1), sid("IM", 100_001));
     assert_eq!(value(app.pool(), keys).await, Some(wanted));
+}
+
+#[tokio::test]
+async fn a_change_without_its_time_beats_nothing_and_is_read_at_twilio() {
+    let app = TestApp::start().await;
+    let sid = sid_of(&app.group(Some("maya")).await);
+    app.text(BUYER, &[LINE, PARTNER], "Is it still there?").await;
+    app.settle_for(SignedDuration::from_secs(3)).await;
+    let message = app.at_twilio(&sid).messages[0].clone();
+    let body = |text: &str, at: Option<String>| {
+        let mut event = json!({
+            "specversion": "1.0",
+            "type": "com.twilio.conversations.message.updated",
+            "source": "/v1/Conversations",
+            "id": format!("EZ{:032x}", text.len()),
+            "time": (app.clock.now() + SignedDuration::from_secs(60)).to_string(),
+            "data": {
+                "AccountSid": ACCOUNT,
+                "ConversationSid": sid,
+                "MessageSid": message.sid,
+                "Index": 0,
+                "Author": BUYER,
+                "MessageBody": text,
+                "Attributes": {},
+                "DateCreated": message.date_created.to_string(),
+            },
+        });
+        if let Some(at) = at {
+            event["data"]["DateUpdated"] = at.into();
+        }
+        event
+    };
+    // Told a minute after it was so, and after what comes next had been.
+    app.deliver_events(&[body("from before", None)]).await;
+    app.app.projector.run_until_idle().await.unwrap();
+    let stored = "select body from message";
+    assert_eq!(
+        value(app.pool(), stored).await.as_deref(),
+        Some("Is it still there?")
+    );
+    app.settle_for(SignedDuration::from_secs(3)).await;
+    assert_mirror_equals_sandbox(&app).await;
+    let later = (app.clock.now() + SignedDuration::from_secs(1)).to_string();
+    app.deliver_events(&[body("newer", Some(later))]).await;
+    app.app.projector.run_until_idle().await.unwrap();
+    assert_eq!(value(app.pool(), stored).await.as_deref(), Some("newer"));
 }
