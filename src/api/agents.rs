@@ -1,5 +1,10 @@
 //! `/v1/agents`: our people, and identities at Twilio that are none of ours.
 
+#![expect(
+    unused_qualifications,
+    reason = "what `utoipa::path` makes of a type in `params` is counted as one"
+)]
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -184,6 +189,7 @@ pub(super) struct ListAgents {
     path = "/v1/agents",
     operation_id = "list_agents",
     tag = "People",
+    params(ListAgents),
     responses((status = 200, description = "A page of them.", body = Page<AgentBody>)),
     security(("api_key" = ["people:read"])),
 )]
@@ -427,7 +433,7 @@ pub(super) struct SupervisorsBody {
     path = "/v1/agents/{identity}/supervisors",
     operation_id = "list_supervisors",
     tag = "People",
-    params(("identity" = Identity, Path)),
+    params(("identity" = Identity, Path), AskedAt),
     responses((status = 200, description = "All of them.", body = SupervisorsBody)),
     security(("api_key" = ["people:read"])),
 )]

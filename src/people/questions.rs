@@ -1,6 +1,6 @@
 //! What others ask about people. Each reads what is stored, and leaves the answer to what is pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -29,13 +29,12 @@ pub async fn candidates(
         .into_iter()
         .map(|person| (person.agent.identity.as_str().to_owned(), person))
         .collect();
-    let mut found: Vec<Candidate> = Vec::new();
-    for identity in identities {
-        if found.iter().all(|candidate| candidate.identity != *identity) {
-            found.push(Candidate::new(identity, people.remove(*identity), at, needs));
-        }
-    }
-    Ok(found)
+    let mut once = HashSet::new();
+    Ok(identities
+        .iter()
+        .filter(|identity| once.insert(**identity))
+        .map(|identity| Candidate::new(identity, people.remove(*identity), at, needs))
+        .collect())
 }
 
 /// Judges one.

@@ -50,6 +50,27 @@ fn identities(items: &[Value]) -> Vec<&str> {
         .collect()
 }
 
+#[tokio::test]
+async fn the_document_names_what_may_be_asked() {
+    let office = crate::api::office().await;
+    let document = office.get("/openapi.json").await.expect(200);
+    let asked = |path: &str, method: &str| {
+        let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
+        let queries = parameters.iter().filter(|one| one["in"] == "query");
+        queries
+            .map(|one| one["name"].as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(
+        asked("/v1/agents", "get"),
+        "known team supervisor skill left limit cursor"
+    );
+    assert_eq!(asked("/v1/teams", "get"), "limit cursor");
+    assert_eq!(asked("/v1/teams/{team_id}/deadline", "get"), "from minutes");
+    assert_eq!(asked("/v1/people/import", "post"), "dry_run absent");
+}
+
 /// What the log says of some types, without what differs from run to run.
 async fn told(office: &Office, types: &str) -> Vec<Value> {
     office.settle().await;
