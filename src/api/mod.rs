@@ -9,6 +9,8 @@
 mod agents;
 mod as_of;
 pub mod auth;
+mod availability;
+mod calendars;
 mod completeness;
 mod conversations;
 mod events;
@@ -111,7 +113,7 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(health::repair))
         .routes(routes!(agents::list))
         .routes(routes!(agents::show, agents::put, agents::remove))
-        .routes(routes!(agents::put_availability))
+        .routes(routes!(availability::put))
         .routes(routes!(agents::supervisors))
         .routes(routes!(people_import::import))
         .routes(routes!(people_import::export))
@@ -119,8 +121,8 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(teams::show, teams::put, teams::remove))
         .routes(routes!(teams::on_call))
         .routes(routes!(teams::candidates))
-        .routes(routes!(teams::calendar))
-        .routes(routes!(teams::deadline))
+        .routes(routes!(calendars::show))
+        .routes(routes!(calendars::deadline))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show))
         .routes(routes!(webhooks::replay_all))
