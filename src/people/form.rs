@@ -102,7 +102,7 @@ pub struct AgentForm {
     #[serde(default)]
     #[schema(value_type = Option<jiff::Timestamp>)]
     left_at: Field<Instant>,
-    /// The version that you have seen, 0 for none: if another one stands, nothing is changed (409). Null: whatever stands is
+    /// The version that you have seen, 0 for none: if another one stands that differs, nothing is changed (409). Null: whatever stands is
     /// replaced.
     #[serde(default)]
     #[schema(value_type = Option<u32>)]
@@ -182,7 +182,7 @@ pub struct TeamForm {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     rotation: Field<Rotation>,
-    /// The version that you have seen, 0 for none: if another one stands, nothing is changed (409). Null: whatever stands is
+    /// The version that you have seen, 0 for none: if another one stands that differs, nothing is changed (409). Null: whatever stands is
     /// replaced.
     #[serde(default)]
     #[schema(value_type = Option<u32>)]

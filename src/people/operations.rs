@@ -80,7 +80,8 @@ pub enum SetAvailabilityError {
     Database(#[from] sqlx::Error),
 }
 
-/// Adds an agent, or replaces their profile. One that is so already is left alone.
+/// Adds an agent, or replaces their profile. One that is so already is left alone, whatever version it was to replace: a
+/// repeat gets the answer of the first time.
 pub async fn put_agent(
     conn: &mut PgConnection,
     identity: &Identity,
@@ -92,15 +93,15 @@ pub async fn put_agent(
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
     let before = store::find_agent(&mut transaction, identity.as_str()).await?;
+    if let Some(before) = before.as_ref().filter(|before| before.profile == profile) {
+        return Ok(before.clone());
+    }
     let stands = before.as_ref().map_or(0, |agent| agent.version);
     if replaces.is_some_and(|version| version != stands) {
         return Err(PutAgentError::VersionConflict {
             version: stands,
             updated_at: before.map(|agent| agent.updated_at),
         });
-    }
-    if let Some(before) = before.as_ref().filter(|before| before.profile == profile) {
-        return Ok(before.clone());
     }
     check_profile(&mut transaction, identity, &profile).await?;
     let after = replaced(identity, profile, before.as_ref(), now);
@@ -243,7 +244,8 @@ pub async fn set_availability(
     Ok(agent)
 }
 
-/// Adds a team, or replaces its plan. One that is so already is left alone.
+/// Adds a team, or replaces its plan. One that is so already is left alone, whatever version it was to replace: a repeat gets
+/// the answer of the first time.
 pub async fn put_team(
     conn: &mut PgConnection,
     team_id: &Slug,
@@ -255,15 +257,15 @@ pub async fn put_team(
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
     let before = store::find_team(&mut transaction, team_id.as_str()).await?;
+    if let Some(before) = before.as_ref().filter(|before| before.plan == plan) {
+        return Ok(before.clone());
+    }
     let stands = before.as_ref().map_or(0, |team| team.version);
     if replaces.is_some_and(|version| version != stands) {
         return Err(PutTeamError::VersionConflict {
             version: stands,
             updated_at: before.map(|team| team.updated_at),
         });
-    }
-    if let Some(before) = before.as_ref().filter(|before| before.plan == plan) {
-        return Ok(before.clone());
     }
     let mut identities = plan.on_call.clone();
     let asked: Vec<&str> = plan.on_call.iter().map(Identity::as_str).collect();

@@ -71,13 +71,14 @@ async fn a_team_is_added_replaced_shown_and_removed() {
     assert_eq!(put(&office, "/v1/teams/sales", &same).await.expect(200), added);
 
     let bare = json!({ "name": "Sales", "time_zone": "Europe/London", "version": 1 });
+    let stale = json!({ "name": "Sales and more", "time_zone": "Europe/London", "version": 1 });
     let replaced = put(&office, "/v1/teams/sales", &bare).await.expect(200);
     assert_eq!(
         (&replaced["version"], &replaced["on_call"]),
         (&json!(2), &json!([]))
     );
     assert_eq!(
-        put(&office, "/v1/teams/sales", &bare).await.problem(),
+        put(&office, "/v1/teams/sales", &stale).await.problem(),
         "version_conflict"
     );
     put(&office, "/v1/teams/night", &bare_named("Night"))
