@@ -6,8 +6,11 @@
 //!
 //! Owns `api_key` and `idempotency_key`; everything else is read through its owner.
 
+mod agents;
 mod as_of;
 pub mod auth;
+mod availability;
+mod calendars;
 mod completeness;
 mod conversations;
 mod events;
@@ -20,7 +23,9 @@ mod lines;
 mod messages;
 mod openapi;
 mod participants;
+mod people_import;
 mod sends;
+mod teams;
 mod timeline;
 mod transfers;
 mod versions;
@@ -106,6 +111,18 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(health::list))
         .routes(routes!(health::show))
         .routes(routes!(health::repair))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show, agents::put, agents::remove))
+        .routes(routes!(availability::put))
+        .routes(routes!(agents::supervisors))
+        .routes(routes!(people_import::import))
+        .routes(routes!(people_import::export))
+        .routes(routes!(teams::list))
+        .routes(routes!(teams::show, teams::put, teams::remove))
+        .routes(routes!(teams::on_call))
+        .routes(routes!(teams::candidates))
+        .routes(routes!(calendars::show))
+        .routes(routes!(calendars::deadline))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show))
         .routes(routes!(webhooks::replay_all))

@@ -15,6 +15,7 @@ pub mod dev;
 pub mod key;
 pub mod migrate;
 mod output;
+pub mod people;
 pub mod replay;
 pub mod retention;
 pub mod sandbox;
@@ -58,6 +59,8 @@ pub enum Command {
     Audit(audit::Args),
     /// Erase what is due by the rules of the settings; legal hold.
     Retention(retention::Args),
+    /// Agents and teams: bring them in from files, look at them, say who is away.
+    People(people::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
@@ -78,6 +81,7 @@ impl Cli {
             Command::Sweep(args) => sweep::run(settings(file)?, &args).await,
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
+            Command::People(args) => people::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),
         }

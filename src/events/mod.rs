@@ -120,6 +120,14 @@ texts! {
         RetentionErased = "retention.erased",
         LegalHoldSet = "legal_hold.set",
         LegalHoldReleased = "legal_hold.released",
+        /// An agent was added or their profile changed: `changes` says what.
+        AgentChanged = "agent.changed",
+        AgentAvailabilityChanged = "agent.availability_changed",
+        AgentRemoved = "agent.removed",
+        TeamChanged = "team.changed",
+        TeamRemoved = "team.removed",
+        /// A file of people was brought in; each change has its own entry, with this one's subject as its cause.
+        PeopleImported = "people.imported",
     }
 }
 

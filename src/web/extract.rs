@@ -21,7 +21,11 @@ use crate::web::problem::{FieldError, Problem};
 /// A JSON body may have so many bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
+/// A file of CSV may have so many.
+pub const CSV_LIMIT: usize = 1024 * 1024;
+
 const JSON: &str = "application/json";
+const CSV: &str = "text/csv";
 
 /// A JSON body, with the bytes it was read from.
 #[derive(Debug)]
@@ -35,16 +39,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        if !is_json(&parts.headers) {
-            return Err(Problem::UnsupportedMediaType { expected: JSON });
-        }
-        let raw = read(body).await?;
+        expect_type(&parts.headers, JSON)?;
+        let raw = read(body, BODY_LIMIT).await?;
         let value = parse(&raw)?;
         Ok(Self { value, raw })
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// The bytes of a CSV file; what they say is read elsewhere.
+#[derive(Debug)]
+pub struct Csv(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Csv {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        expect_type(&parts.headers, CSV)?;
+        Ok(Self(read(body, CSV_LIMIT).await?))
+    }
+}
+
+fn expect_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -53,15 +69,17 @@ fn is_json(headers: &HeaderMap) -> bool {
         .split(';')
         .next()
         .unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case(JSON)
+    if essence.trim().eq_ignore_ascii_case(expected) {
+        Ok(())
+    } else {
+        Err(Problem::UnsupportedMediaType { expected })
+    }
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    match Limited::new(body, BODY_LIMIT).collect().await {
+async fn read(body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, limit_bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::TooLarge {
-            limit_bytes: BODY_LIMIT,
-        }),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::TooLarge { limit_bytes }),
         Err(_) => Err(Problem::RequestTimeout),
     }
 }

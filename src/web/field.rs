@@ -260,7 +260,7 @@ impl<'de> Deserialize<'de> for Flag {
 }
 
 /// A path through a document as a JSON pointer (RFC 6901); empty for the whole.
-pub(super) fn pointer(path: &Path) -> String {
+pub(crate) fn pointer(path: &Path) -> String {
     path.iter()
         .map(|segment| match segment {
             Segment::Seq { index } => format!("/{index}"),
@@ -272,7 +272,7 @@ pub(super) fn pointer(path: &Path) -> String {
 }
 
 /// What serde says, without the value that it found and without the place, which is told otherwise.
-pub(super) fn without_values(message: &str) -> String {
+pub(crate) fn without_values(message: &str) -> String {
     let message = match message.rfind(" at line ") {
         Some(end) => &message[..end],
         None => message,

@@ -17,6 +17,7 @@ mod health;
 mod mirror;
 mod outage;
 mod outbox;
+mod people;
 mod queue;
 mod retention;
 mod sandbox;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 /// Who owns each table: the one place in `src/` that writes to it. Others call the owner's functions.
 const OWNERS: &[(&str, &str)] = &[
+    ("agent", "src/people/"),
     ("api_key", "src/api/auth"),
     ("chat_user", "src/mirror/"),
     ("conversation", "src/mirror/"),
@@ -34,6 +35,8 @@ const OWNERS: &[(&str, &str)] = &[
     ("seal", "src/audit/"),
     ("sweep_run", "src/sweep/"),
     ("task", "src/queue/"),
+    ("team", "src/people/"),
+    ("team_on_call", "src/people/"),
     ("tenure", "src/ledger/"),
     ("transfer", "src/transfer/"),
     ("transfer_method", "src/transfer/"),
@@ -90,6 +93,7 @@ const WITHOUT_AXUM: &[&str] = &[
     "src/group_text/",
     "src/health/",
     "src/outbox/",
+    "src/people/",
     "src/sweep/",
 ];
 

@@ -80,6 +80,10 @@ scopes! {
     HealthRead = "health:read",
     /// Starting repairs of lines.
     HealthWrite = "health:write",
+    /// Agents, teams, calendars, who is on call.
+    PeopleRead = "people:read",
+    /// Changing them.
+    PeopleWrite = "people:write",
     /// All of them.
     Admin = "admin",
 }

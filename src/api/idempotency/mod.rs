@@ -6,7 +6,7 @@
 
 mod store;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::api::auth::Caller;
-use crate::web::extract::Json;
+use crate::web::extract::{Csv, Json};
 use crate::web::problem::{FieldError, Problem};
 
 pub use store::purge;
@@ -61,6 +61,33 @@ impl<T: DeserializeOwned> FromRequest<Api> for Post<T> {
             call,
             body: json.value,
         })
+    }
+}
+
+/// As [`Post`], of a CSV file. Its query is part of what is asked for.
+#[derive(Debug)]
+pub struct PostCsv {
+    pub call: Call,
+    pub csv: Bytes,
+}
+
+impl FromRequest<Api> for PostCsv {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let key = read_key(request.headers())?;
+        let uri = request.uri();
+        let path = uri
+            .path_and_query()
+            .map_or(uri.path(), |path| path.as_str())
+            .to_owned();
+        let method = request.method().clone();
+        let Csv(csv) = Csv::from_request(request, api).await?;
+        let call = Call {
+            key,
+            fingerprint: fingerprint(method.as_str(), &path, &csv),
+        };
+        Ok(Self { call, csv })
     }
 }
 

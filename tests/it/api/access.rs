@@ -17,7 +17,8 @@ struct Operation {
     method: String,
     path: String,
     scope: Scope,
-    body: Option<Value>,
+    body: Option<String>,
+    media_type: &'static str,
 }
 
 impl Operation {
@@ -31,9 +32,9 @@ impl Operation {
         let body = self
             .body
             .as_ref()
-            .map_or_else(Body::empty, |body| Body::from(body.to_string()));
+            .map_or_else(Body::empty, |body| Body::from(body.clone()));
         let request = request
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, self.media_type)
             .header("idempotency-key", hookswitch::ids::new_id().to_string());
         office.send(request.body(body).unwrap()).await
     }
@@ -56,24 +57,48 @@ fn read(document: &Value, path: &str, method: &str, operation: &Value) -> Operat
         .as_str()
         .unwrap_or_else(|| panic!("{id} names no scope"));
     let schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
-    let body = schema.map(|schema| {
+    let json = schema.map(|schema| {
         let name = schema.rsplit('/').next().unwrap();
-        document["components"]["schemas"][name]["example"].clone()
+        document["components"]["schemas"][name]["example"].to_string()
     });
+    let csv = operation["requestBody"]["content"]["text/csv"]["example"].as_str();
+    let media_type = if csv.is_some() {
+        "text/csv"
+    } else {
+        "application/json"
+    };
+    let body = json.or(csv.map(str::to_owned));
     Operation {
         method: method.to_owned(),
-        path: path
+        path: format!("{path}{}", required_query(operation))
             .replace("{conversation_sid}", conversation_sid(1).as_str())
             .replace("{message_sid}", "IM00000000000000000000000000000001")
             .replace("{participant_sid}", "MB00000000000000000000000000000001")
             .replace("{webhook_id}", "17")
+            .replace("{identity}", "maya")
+            .replace("{team_id}", "sales")
             .replace("{number}", "%2B15017122661")
             .replace("{group_text_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{transfer_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{send_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01"),
         scope: scope.parse().unwrap(),
         body,
+        media_type,
         id,
+    }
+}
+
+/// What has to be in the query, with its examples.
+fn required_query(operation: &Value) -> String {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let required: Vec<String> = parameters
+        .filter(|one| one["in"] == "query" && one["required"] == true)
+        .map(|one| format!("{}={}", one["name"].as_str().unwrap(), one["example"]))
+        .collect();
+    if required.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", required.join("&"))
     }
 }
 

@@ -48,7 +48,7 @@ impl Office {
 
     /// Waits until everything that was committed can be read: transactions of other tests hold it back too, since the
     /// server numbers those of all databases together.
-    pub(super) async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let held_back = async || {
             sqlx::query_scalar!(
                 r#"select exists (select from event where commit_xid >= log_horizon()) as "held_back!""#
