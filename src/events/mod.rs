@@ -120,6 +120,8 @@ texts! {
         RetentionErased = "retention.erased",
         LegalHoldSet = "legal_hold.set",
         LegalHoldReleased = "legal_hold.released",
+        /// The mirror was made anew, and what differed was written: `tables` says how much.
+        MirrorRebuilt = "mirror.rebuilt",
     }
 }
 
