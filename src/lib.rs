@@ -25,6 +25,7 @@ pub mod mirror;
 pub mod outbox;
 pub mod projection;
 pub mod queue;
+pub mod rebuild;
 pub mod retention;
 pub mod sandbox;
 pub mod setup;

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -15,6 +16,8 @@ pub mod dev;
 pub mod key;
 pub mod migrate;
 mod output;
+mod progress;
+pub mod rebuild;
 pub mod replay;
 pub mod retention;
 pub mod sandbox;
@@ -54,6 +57,8 @@ pub enum Command {
     Replay(replay::Args),
     /// Compare the mirror with Twilio, and repair it.
     Sweep(sweep::Args),
+    /// Make the mirror anew from its sources, compare it with the live one, and swap it in when asked.
+    Rebuild(rebuild::Args),
     /// Seal the log, check it against its seals, and export it.
     Audit(audit::Args),
     /// Erase what is due by the rules of the settings; legal hold.
@@ -76,12 +81,21 @@ impl Cli {
             Command::Check(args) => check::run(settings(file)?, &args).await,
             Command::Replay(args) => replay::run(settings(file)?, &args).await,
             Command::Sweep(args) => sweep::run(settings(file)?, &args).await,
+            Command::Rebuild(args) => rebuild::run(settings(file)?, &args).await,
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),
         }
     }
+}
+
+/// What the process ends with after a failure.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<rebuild::NoResult>() {
+        return ExitCode::from(2);
+    }
+    ExitCode::FAILURE
 }
 
 /// The settings of this process, with its log started as they say.

@@ -18,6 +18,7 @@ mod mirror;
 mod outage;
 mod outbox;
 mod queue;
+mod rebuild;
 mod retention;
 mod sandbox;
 mod server;
