@@ -16,12 +16,6 @@ use crate::rebuild::{Options, Progress, Rebuild, Stage};
 
 /// What to do with what was made anew.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Make the mirror, the ledger and the log's mirror entries anew from the stored webhooks and the recorded \
-        answers of our own calls, in temporary tables, and compare them with the live ones, row by row. The service goes \
-        on meanwhile.\n\nEnds with 0 if every row is what its sources say, 1 if some are not, 2 if that could not be \
-        found out. Rows of which a source was erased are counted apart, and are no difference."
-)]
 pub struct Args {
     /// Write the rows that differ into the live tables; the log is only added to. The service's writers wait meanwhile
     #[arg(long)]

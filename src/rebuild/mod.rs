@@ -85,7 +85,7 @@ impl Rebuild {
         wanted: Options,
         watch: &mut (dyn FnMut(&Progress) + Send),
     ) -> Result<Report, Error> {
-        let mut session = Session::open(&self.options).await?;
+        let mut session = Session::open(&self.options, wanted.swap).await?;
         let mut replay = Replay::begin(&mut session).await?;
         replay.catch_up(&mut session, watch).await?;
         let mut report = self.look(&mut session, &mut replay, wanted, watch).await?;

@@ -82,6 +82,8 @@ pub(super) struct Replay {
     pub(super) progress: Progress,
     sources: Sources,
     analyzed_at: u64,
+    /// When batches were projected of which the database refused one webhook, so that they were taken one by one.
+    taken_apart: BTreeSet<Timestamp>,
 }
 
 impl Replay {
@@ -100,7 +102,20 @@ impl Replay {
                     .to_owned(),
             )
             .await?;
-        let mut replay = Self::default();
+        let taken_apart = sqlx::query_scalar!(
+            r#"-- rebuild.taken_apart
+            select distinct recorded_at as "at!" from public.event
+            where type = 'webhook.set_aside' and data like '%"reason":"the database refused it%'"#
+        )
+        .fetch_all(&mut session.conn)
+        .await?;
+        let mut replay = Self {
+            taken_apart: taken_apart
+                .into_iter()
+                .map(jiff_sqlx::Timestamp::to_jiff)
+                .collect(),
+            ..Self::default()
+        };
         replay.progress.total = u64::try_from(total).unwrap_or(0);
         Ok(replay)
     }
@@ -256,8 +271,8 @@ impl Replay {
             .iter()
             .flat_map(|(.., statements)| statements.iter().cloned())
             .collect();
-        // One by one where the database refuses that, as when they were projected.
-        if !in_savepoint(session, &all, Via::Webhook, at).await? {
+        // One by one where they were projected so, and where the database refuses them together.
+        if self.taken_apart.contains(&at) || !in_savepoint(session, &all, Via::Webhook, at).await? {
             for (webhook_id, scope, statements) in said {
                 if !in_savepoint(session, &statements, Via::Webhook, at).await? {
                     note(&mut self.sources.not_projecting_any_more, webhook_id);

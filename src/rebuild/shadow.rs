@@ -18,12 +18,25 @@ pub(super) struct Session {
     pub(super) conn: PgConnection,
 }
 
+/// What is read besides.
+const SOURCES: &[&str] = &[
+    "webhook",
+    "webhook_set_aside",
+    "projected_batch",
+    "answer",
+    "unrecorded_conversation",
+    "transfer",
+    "transfer_step",
+];
+
 /// Whose session may make the mirror anew; one at a time.
 const LOCK: &str = "hookswitch.rebuild";
 
 impl Session {
     /// Connects as the login itself, without the limits of the service's pool: one replay is long.
-    pub(super) async fn open(options: &PgConnectOptions) -> Result<Self, Error> {
+    ///
+    /// `to_swap`: the live tables are to be written in the end.
+    pub(super) async fn open(options: &PgConnectOptions, to_swap: bool) -> Result<Self, Error> {
         let options = options.clone().application_name("hookswitch rebuild").options([
             ("client_min_messages", "error"),
             ("statement_timeout", "0"),
@@ -44,27 +57,47 @@ impl Session {
             return Err(Error::Busy);
         }
         let mut session = Self { conn };
-        session.may_do_it().await?;
+        session.may_do_it(to_swap).await?;
         session.make_tables().await?;
         Ok(session)
     }
 
-    async fn may_do_it(&mut self) -> Result<(), Error> {
-        let may_make: bool =
-            dynamic("select has_database_privilege(current_database(), 'temporary')".to_owned())
-                .fetch_one(&mut self.conn)
-                .await?
-                .get(0);
-        if !may_make {
-            return Err(Error::Forbidden("make temporary tables in this database"));
+    async fn may_do_it(&mut self, to_swap: bool) -> Result<(), Error> {
+        let temporary = "has_database_privilege(current_database(), 'temporary')".to_owned();
+        self.expect(&[temporary], "make temporary tables in this database")
+            .await?;
+        let names = TABLES.iter().map(|table| table.name);
+        let mut read: Vec<String> = names
+            .chain(SOURCES.iter().copied())
+            .map(|name| format!("has_table_privilege('public.{name}', 'select')"))
+            .collect();
+        read.push("has_sequence_privilege('public.statement_number', 'select')".to_owned());
+        self.expect(&read, "read the webhooks, the mirror, the ledger and the log")
+            .await?;
+        let mut write = Vec::new();
+        for table in TABLES.iter().filter(|_| to_swap) {
+            let rights = match table.sort {
+                Sort::Log => ["insert"].as_slice(),
+                Sort::Resource | Sort::Derived => ["insert", "update", "delete"].as_slice(),
+            };
+            let name = table.name;
+            write.extend(
+                rights
+                    .iter()
+                    .map(|right| format!("has_table_privilege('public.{name}', '{right}')")),
+            );
         }
-        for table in TABLES {
-            let sql = format!("select has_table_privilege('public.{}', 'select')", table.name);
-            let may_read: bool = dynamic(sql).fetch_one(&mut self.conn).await?.get(0);
-            if !may_read {
-                return Err(Error::Forbidden(
-                    "read the tables of the mirror, the ledger and the log",
-                ));
+        self.expect(&write, "write the mirror, the ledger and the log")
+            .await
+    }
+
+    async fn expect(&mut self, rights: &[String], to_do: &'static str) -> Result<(), Error> {
+        for right in rights {
+            let row = dynamic(format!("select {right}"))
+                .fetch_one(&mut self.conn)
+                .await?;
+            if !row.try_get::<bool, _>(0)? {
+                return Err(Error::Forbidden(to_do));
             }
         }
         Ok(())
@@ -91,7 +124,7 @@ impl Session {
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        self.run("begin".to_owned()).await
+        self.run("begin isolation level read committed".to_owned()).await
     }
 
     pub(super) async fn begin_snapshot(&mut self) -> Result<(), sqlx::Error> {

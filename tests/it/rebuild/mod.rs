@@ -1,6 +1,7 @@
 //! The mirror made anew from its sources: equal to the live one after whatever happened, different where somebody changed
 //! a row by hand, and swapped in only when asked.
 
+mod command;
 mod damage;
 mod equal;
 mod schema;

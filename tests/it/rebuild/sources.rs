@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 
 use super::{COMPARE, SWAP, assert_equal, assert_nothing_differs, of, rebuild_of, run};
 use crate::support::app::{BUYER, LINE, PARTNER, TestApp, sid_of};
+use crate::support::history::{Op, play};
 use crate::support::sql;
 use crate::support::sweep::Meddler;
 use crate::support::tables::{execute, mirror_and_ledger};
@@ -215,4 +216,66 @@ async fn the_service_goes_on_meanwhile_and_nothing_of_it_is_lost() {
         app.settle_for(SignedDuration::from_secs(3)).await;
         assert_nothing_differs(&assert_equal(&app).await);
     }
+}
+
+/// A batch of which the database refused one webhook was projected one by one, with a tenure for each step on the way.
+#[tokio::test]
+async fn a_batch_that_was_taken_apart_is_replayed_apart() {
+    let app = TestApp::start().await;
+    let op = |what, detail| Op {
+        what,
+        which: 0,
+        detail,
+        pause_ms: 1_000,
+    };
+    // Somebody on our line, whom others follow.
+    let ops = [
+        op(0, 2),
+        op(2, 16),
+        op(3, 32),
+        op(8, 1),
+        op(2, 48),
+        op(4, 0),
+        op(2, 32),
+    ];
+    let told = play(&ops, 1);
+    execute(
+        &app,
+        "alter table message add constraint no_poison check (body <> 'poison')",
+    )
+    .await;
+    let (before, after) = told.split_at(4);
+    for one in before {
+        app.deliver(&one.form).await;
+    }
+    // Of the same conversation, and so of the same batch.
+    let mut poison = told
+        .iter()
+        .find(|one| one.form.iter().any(|(key, _)| key == "Body"));
+    let mut poison = poison.take().unwrap().form.clone();
+    for (key, text) in &mut poison {
+        match key.as_str() {
+            "Body" => "poison".clone_into(text),
+            "MessageSid" => "IM000000000000000000000000000000ff".clone_into(text),
+            _ => {}
+        }
+    }
+    app.deliver(&poison).await;
+    for one in after {
+        app.deliver(&one.form).await;
+    }
+    app.app.projector.run_until_idle().await.unwrap();
+    assert_eq!(sql::count(app.pool(), "webhook_set_aside").await, 1);
+    let momentary = "tenure where superseded_at = recorded_at";
+    assert!(sql::count(app.pool(), momentary).await > 0);
+    let report = assert_equal(&app).await;
+    assert_nothing_differs(&report);
+    let sources = &report.sources;
+    assert_eq!(
+        (sources.set_aside, sources.projecting_now.len()),
+        (1, 0),
+        "{report}"
+    );
+    execute(&app, "alter table message drop constraint no_poison").await;
+    assert_eq!(assert_equal(&app).await.sources.projecting_now.len(), 1);
 }
