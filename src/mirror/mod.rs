@@ -84,7 +84,7 @@ pub async fn commit(
         settled.push(settles.is_some_and(|seen| fold::settles(&state, &one.change, seen)));
         fold::apply(&mut state, &mut outcome, context, one);
     }
-    let written = write(conn, &state, &mut outcome, Leases::Now, via, now).await?;
+    let written = write(conn, &state, &mut outcome, via, now).await?;
     let log = written.log;
     match via {
         // Who projects webhooks announces what that brought, for many webhooks at once.
@@ -112,7 +112,6 @@ async fn write(
     conn: &mut PgConnection,
     state: &fold::State,
     outcome: &mut fold::Outcome,
-    leases: Leases,
     via: Via,
     now: Timestamp,
 ) -> Result<Written, sqlx::Error> {
@@ -120,7 +119,7 @@ async fn write(
     let kept = store::keep_versions(conn, &outcome.versions).await?;
     let affected = affected_by(state, outcome);
     let mut log = std::mem::take(&mut outcome.events);
-    let recorded = ledger::record(conn, &outcome.facts, &affected, leases, via, now).await?;
+    let recorded = ledger::record(conn, &outcome.facts, &affected, Leases::Now, via, now).await?;
     log.extend(recorded.log);
     Ok(Written {
         rows: state.is_dirty() || kept > 0 || recorded.changed,

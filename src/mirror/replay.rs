@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Observed, fold, store, write};
+use super::{Observed, affected_by, fold, store};
 use crate::events::{self, Via};
-use crate::ledger::Leases;
+use crate::ledger::{self, Leases};
 
 /// A statement as it is recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,33 +31,63 @@ impl Stated {
     }
 }
 
-/// Applies statements that entered together at `then`, within the caller's transaction: mirror, ledger and log, into the
-/// tables that the session sees.
-pub async fn replay(
-    conn: &mut PgConnection,
-    statements: &[Stated],
-    via: Via,
-    then: Timestamp,
-) -> Result<(), sqlx::Error> {
-    if statements.is_empty() {
+/// Statements that entered together.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub statements: Vec<Stated>,
+    pub via: Via,
+    pub then: Timestamp,
+}
+
+/// Applies entries one after the other, within the caller's transaction: mirror, ledger and log, into the tables that the
+/// session sees. What they touch is loaded once and written once; only the ledger has to see every step.
+pub async fn replay(conn: &mut PgConnection, entries: &[Entry]) -> Result<(), sqlx::Error> {
+    let all: Vec<Observed> = entries
+        .iter()
+        .flat_map(|entry| entry.statements.iter().map(|one| one.observed.clone()))
+        .collect();
+    let Some(last) = entries.last().filter(|_| !all.is_empty()) else {
         return Ok(());
+    };
+    let first_named = entries
+        .iter()
+        .flat_map(|entry| entry.statements.iter().map(|one| (&one.observed, entry.then)));
+    store::ensure_each(conn, &all, first_named).await?;
+    let mut state = store::load(conn, &all, last.then).await?;
+    let (mut versions, mut log) = (fold::Versions::default(), Vec::new());
+    for entry in entries {
+        let mut outcome = fold::Outcome::default();
+        for one in &entry.statements {
+            let seen = one
+                .settled
+                .then(|| fold::revisions_that_settle(&state, &one.observed.change));
+            let context = fold::Context {
+                via: entry.via,
+                now: entry.then,
+                settles: seen.as_ref(),
+            };
+            fold::apply(&mut state, &mut outcome, context, &one.observed);
+        }
+        log.append(&mut outcome.events);
+        let affected = affected_by(&state, &outcome);
+        if !affected.is_empty() {
+            let recorded = ledger::record(
+                conn,
+                &outcome.facts,
+                &affected,
+                Leases::Then,
+                entry.via,
+                entry.then,
+            )
+            .await?;
+            log.extend(recorded.log);
+        }
+        versions.append(&mut outcome.versions);
+        state.forget_what_is_not_stored();
     }
-    let observed: Vec<Observed> = statements.iter().map(|one| one.observed.clone()).collect();
-    let mut state = store::load(conn, &observed, then).await?;
-    let mut outcome = fold::Outcome::default();
-    for one in statements {
-        let seen = one
-            .settled
-            .then(|| fold::revisions_that_settle(&state, &one.observed.change));
-        let context = fold::Context {
-            via,
-            now: then,
-            settles: seen.as_ref(),
-        };
-        fold::apply(&mut state, &mut outcome, context, &one.observed);
-    }
-    let written = write(conn, &state, &mut outcome, Leases::Then, via, then).await?;
-    events::append_unannounced(conn, &written.log).await
+    store::save(conn, &state, last.then).await?;
+    store::keep_versions(conn, &versions).await?;
+    events::append_unannounced(conn, &log).await
 }
 
 #[cfg(test)]

@@ -16,11 +16,13 @@ use super::shadow::Session;
 use crate::db::is_passing;
 use crate::events::Via;
 use crate::inbox::restate::{self, Says};
-use crate::mirror;
-use crate::mirror::replay::Stated;
+use crate::mirror::replay::{Entry, Stated};
+use crate::mirror::{self, Observed};
 
 /// Statements of one reading, and of one transaction of the session.
 const READING: i64 = 200;
+/// Statements, or a few more, that are loaded and written together.
+const TOGETHER: usize = 500;
 /// How many webhooks or answers of a kind are named.
 const NAMED_MAX: usize = 100;
 
@@ -69,6 +71,68 @@ enum What {
         statements: Option<Vec<Stated>>,
         is_erased: bool,
     },
+}
+
+/// Something that entered as a whole, with what it is of.
+struct Piece {
+    entry: Entry,
+    of: Of,
+}
+
+enum Of {
+    Answer {
+        number: i64,
+        scope: String,
+    },
+    /// Number, what it belongs to, and how many of the statements are of it.
+    Webhooks(Vec<(i64, String, usize)>),
+}
+
+/// What one webhook says today.
+struct Said {
+    webhook_id: i64,
+    scope: String,
+    observed: Vec<Observed>,
+}
+
+impl Piece {
+    fn of_webhooks(said: Vec<Said>, then: Timestamp) -> Self {
+        let (mut statements, mut webhooks) = (Vec::new(), Vec::with_capacity(said.len()));
+        for one in said {
+            webhooks.push((one.webhook_id, one.scope, one.observed.len()));
+            statements.extend(one.observed.into_iter().map(Stated::by_webhook));
+        }
+        Self {
+            entry: Entry {
+                statements,
+                via: Via::Webhook,
+                then,
+            },
+            of: Of::Webhooks(webhooks),
+        }
+    }
+
+    /// Each webhook for itself.
+    fn apart(self) -> Vec<Self> {
+        let Self { entry, of } = self;
+        let webhooks = match of {
+            Of::Webhooks(webhooks) => webhooks,
+            of @ Of::Answer { .. } => return vec![Self { entry, of }],
+        };
+        let (via, then) = (entry.via, entry.then);
+        let mut statements = entry.statements.into_iter();
+        webhooks
+            .into_iter()
+            .map(|(webhook_id, scope, number)| Self {
+                entry: Entry {
+                    statements: statements.by_ref().take(number).collect(),
+                    via,
+                    then,
+                },
+                of: Of::Webhooks(vec![(webhook_id, scope, number)]),
+            })
+            .collect()
+    }
 }
 
 /// A replay under way.
@@ -180,9 +244,15 @@ impl Replay {
             self.seen.close_gaps(decided.min(self.seen.to()));
         }
         let some = !entered.is_empty();
+        let mut pieces = Vec::new();
         for one in entered {
-            self.replay(session, one).await?;
+            self.restate(session, one, &mut pieces).await?;
+            let statements = |piece: &Piece| piece.entry.statements.len();
+            if pieces.iter().map(statements).sum::<usize>() >= TOGETHER {
+                self.replay(session, std::mem::take(&mut pieces)).await?;
+            }
         }
+        self.replay(session, pieces).await?;
         Ok(some)
     }
 
@@ -206,9 +276,15 @@ impl Replay {
         Ok(decided)
     }
 
-    async fn replay(&mut self, session: &mut Session, entered: Entered) -> Result<(), Error> {
+    /// What a statement or a batch says today, in pieces that are replayed each as a whole.
+    async fn restate(
+        &mut self,
+        session: &mut Session,
+        entered: Entered,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), Error> {
         match entered.what {
-            What::Webhooks(ids) => self.replay_webhooks(session, &ids, entered.at).await,
+            What::Webhooks(ids) => self.restate_webhooks(session, &ids, entered.at, pieces).await,
             What::Answer {
                 scope,
                 via,
@@ -225,20 +301,28 @@ impl Replay {
                     return Ok(session.note_unsourced(&[scope]).await?);
                 };
                 self.replayed.answers += 1;
-                if !in_savepoint(session, &statements, via, entered.at).await? {
-                    note(&mut self.sources.unreadable_answers, entered.number);
-                    session.note_unsourced(&[scope]).await?;
-                }
+                pieces.push(Piece {
+                    entry: Entry {
+                        statements,
+                        via,
+                        then: entered.at,
+                    },
+                    of: Of::Answer {
+                        number: entered.number,
+                        scope,
+                    },
+                });
                 Ok(())
             }
         }
     }
 
-    async fn replay_webhooks(
+    async fn restate_webhooks(
         &mut self,
         session: &mut Session,
         ids: &[i64],
         at: Timestamp,
+        pieces: &mut Vec<Piece>,
     ) -> Result<(), Error> {
         let restated = restate::restate(&mut session.conn, ids).await?;
         self.progress.done += ids.len() as u64;
@@ -246,41 +330,69 @@ impl Replay {
         let mut unsourced = BTreeSet::new();
         let mut said = Vec::with_capacity(restated.len());
         for webhook in restated {
-            let scope = || {
-                let account = || webhook.account_sid.as_str().to_owned();
-                webhook.conversation_sid.clone().unwrap_or_else(account)
-            };
+            let account = || webhook.account_sid.as_str().to_owned();
+            let scope = webhook.conversation_sid.unwrap_or_else(account);
             match webhook.says {
-                Says::Statements(observed) => said.push((
-                    webhook.webhook_id,
-                    scope(),
-                    observed.into_iter().map(Stated::by_webhook).collect::<Vec<_>>(),
-                )),
+                Says::Statements(observed) => said.push(Said {
+                    webhook_id: webhook.webhook_id,
+                    scope,
+                    observed,
+                }),
                 Says::Erased => {
                     self.sources.erased_webhooks += 1;
-                    unsourced.insert(scope());
+                    unsourced.insert(scope);
                 }
                 Says::IllFormed(_) => {
                     note(&mut self.sources.not_projecting_any_more, webhook.webhook_id);
-                    unsourced.insert(scope());
-                }
-            }
-        }
-        self.replayed.webhooks += said.len() as u64;
-        let all: Vec<Stated> = said
-            .iter()
-            .flat_map(|(.., statements)| statements.iter().cloned())
-            .collect();
-        // One by one where they were projected so, and where the database refuses them together.
-        if self.taken_apart.contains(&at) || !in_savepoint(session, &all, Via::Webhook, at).await? {
-            for (webhook_id, scope, statements) in said {
-                if !in_savepoint(session, &statements, Via::Webhook, at).await? {
-                    note(&mut self.sources.not_projecting_any_more, webhook_id);
                     unsourced.insert(scope);
                 }
             }
         }
-        Ok(session.note_unsourced(&Vec::from_iter(unsourced)).await?)
+        session.note_unsourced(&Vec::from_iter(unsourced)).await?;
+        self.replayed.webhooks += said.len() as u64;
+        let batch = Piece::of_webhooks(said, at);
+        // One by one where they were projected so.
+        if self.taken_apart.contains(&at) {
+            pieces.extend(batch.apart());
+        } else {
+            pieces.push(batch);
+        }
+        Ok(())
+    }
+
+    /// Together; where the database refuses that, one by one, down to single webhooks.
+    async fn replay(&mut self, session: &mut Session, pieces: Vec<Piece>) -> Result<(), Error> {
+        let entries: Vec<Entry> = pieces.iter().map(|piece| piece.entry.clone()).collect();
+        if in_savepoint(session, &entries).await? {
+            return Ok(());
+        }
+        for piece in pieces {
+            if in_savepoint(session, std::slice::from_ref(&piece.entry)).await? {
+                continue;
+            }
+            for piece in piece.apart() {
+                if !in_savepoint(session, std::slice::from_ref(&piece.entry)).await? {
+                    self.refused(session, &piece.of).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn refused(&mut self, session: &mut Session, of: &Of) -> Result<(), Error> {
+        match of {
+            Of::Answer { number, scope } => {
+                note(&mut self.sources.unreadable_answers, *number);
+                session.note_unsourced(std::slice::from_ref(scope)).await?;
+            }
+            Of::Webhooks(webhooks) => {
+                for (webhook_id, scope, _) in webhooks {
+                    note(&mut self.sources.not_projecting_any_more, *webhook_id);
+                    session.note_unsourced(std::slice::from_ref(scope)).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Which of the webhooks that were set aside would be projected now. Nothing comes of it.
@@ -302,15 +414,13 @@ impl Replay {
                 let Says::Statements(observed) = webhook.says else {
                     continue;
                 };
-                let statements: Vec<Stated> = observed.into_iter().map(Stated::by_webhook).collect();
+                let trial = Entry {
+                    statements: observed.into_iter().map(Stated::by_webhook).collect(),
+                    via: Via::Webhook,
+                    then: Timestamp::UNIX_EPOCH,
+                };
                 session.run("savepoint trial".to_owned()).await?;
-                let taken = mirror::replay::replay(
-                    &mut session.conn,
-                    &statements,
-                    Via::Webhook,
-                    Timestamp::UNIX_EPOCH,
-                )
-                .await;
+                let taken = mirror::replay::replay(&mut session.conn, &[trial]).await;
                 session.run("rollback to savepoint trial".to_owned()).await?;
                 match taken {
                     Ok(()) => note(&mut self.sources.projecting_now, webhook.webhook_id),
@@ -329,17 +439,12 @@ fn note(named: &mut Vec<i64>, number: i64) {
 }
 
 /// False: the database refuses it.
-async fn in_savepoint(
-    session: &mut Session,
-    statements: &[Stated],
-    via: Via,
-    at: Timestamp,
-) -> Result<bool, Error> {
-    if statements.is_empty() {
+async fn in_savepoint(session: &mut Session, entries: &[Entry]) -> Result<bool, Error> {
+    if entries.is_empty() {
         return Ok(true);
     }
     session.run("savepoint replayed".to_owned()).await?;
-    match mirror::replay::replay(&mut session.conn, statements, via, at).await {
+    match mirror::replay::replay(&mut session.conn, entries).await {
         Ok(()) => {
             session.run("release savepoint replayed".to_owned()).await?;
             Ok(true)

@@ -42,6 +42,13 @@ pub struct State {
 }
 
 impl State {
+    /// What is known only until the rows are loaded again: whether a receipt's time was cut to the second.
+    pub fn forget_what_is_not_stored(&mut self) {
+        for row in self.receipts.values_mut() {
+            row.version.exact = row.version.at.subsec_nanosecond() != 0;
+        }
+    }
+
     /// Whether any row differs from what was loaded.
     pub fn is_dirty(&self) -> bool {
         self.conversations.values().any(|row| row.dirty)
