@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod people;
 pub mod projection;
 pub mod queue;
+pub mod rebuild;
 pub mod retention;
 pub mod sandbox;
 pub mod setup;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use hookswitch::cli::Cli;
+use hookswitch::cli::{self, Cli};
 use hookswitch::twilio;
 
 #[tokio::main]
@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // One line, with its causes; a backtrace would tell an operator nothing.
             writeln!(std::io::stderr(), "hookswitch: {error:#}").ok();
-            ExitCode::FAILURE
+            cli::exit_code(&error)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +17,8 @@ pub mod key;
 pub mod migrate;
 mod output;
 pub mod people;
+mod progress;
+pub mod rebuild;
 pub mod replay;
 pub mod retention;
 pub mod sandbox;
@@ -55,6 +58,14 @@ pub enum Command {
     Replay(replay::Args),
     /// Compare the mirror with Twilio, and repair it.
     Sweep(sweep::Args),
+    /// Make the mirror anew from its sources, compare it with the live one, and swap it in when asked.
+    ///
+    /// Webhooks and the recorded answers of our own calls are replayed into temporary tables, and mirror, ledger and the
+    /// log's mirror entries compared with them row by row. The service goes on meanwhile.
+    ///
+    /// Ends with 0 if every row is what its sources say, 1 if some are not, 2 if that could not be found out. Rows of
+    /// which a source was erased are counted apart, and are no difference.
+    Rebuild(rebuild::Args),
     /// Seal the log, check it against its seals, and export it.
     Audit(audit::Args),
     /// Erase what is due by the rules of the settings; legal hold.
@@ -79,6 +90,7 @@ impl Cli {
             Command::Check(args) => check::run(settings(file)?, &args).await,
             Command::Replay(args) => replay::run(settings(file)?, &args).await,
             Command::Sweep(args) => sweep::run(settings(file)?, &args).await,
+            Command::Rebuild(args) => rebuild::run(settings(file)?, &args).await,
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::People(args) => people::run(settings(file)?, &args).await,
@@ -86,6 +98,14 @@ impl Cli {
             Command::VerifySignature(args) => verify_signature::run(&args),
         }
     }
+}
+
+/// What the process ends with after a failure.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<rebuild::NoResult>() {
+        return ExitCode::from(2);
+    }
+    ExitCode::FAILURE
 }
 
 /// The settings of this process, with its log started as they say.

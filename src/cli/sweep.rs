@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{Account, Accounts};
 use crate::cli::database::Database;
+use crate::cli::progress::bar;
 use crate::cli::{output, signals};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -186,8 +187,6 @@ struct Progress {
 }
 
 impl Progress {
-    const WIDTH: usize = 32;
-
     fn new(expected: i64) -> Self {
         Self {
             expected,
@@ -210,7 +209,7 @@ impl Progress {
         self.shown = Some(Instant::now());
         let text = progress_text(self.conversations, self.expected, run.found.repaired());
         if self.on_terminal {
-            let bar = bar(self.conversations, self.expected, Self::WIDTH);
+            let bar = bar(self.conversations, self.expected);
             write!(std::io::stderr().lock(), "\r\u{1b}[K{bar} {text}").ok();
         } else {
             writeln!(std::io::stderr().lock(), "{text}").ok();
@@ -238,26 +237,9 @@ fn progress_text(conversations: i64, expected: i64, repaired: i64) -> String {
     }
 }
 
-/// Full where there are more than were expected: nothing better is known.
-fn bar(done: i64, expected: i64, width: usize) -> String {
-    let width_of_all = i64::try_from(width).unwrap_or(i64::MAX);
-    let filled = done.saturating_mul(width_of_all) / expected.max(1);
-    let filled = usize::try_from(filled).unwrap_or(0).min(width);
-    format!("[{}{}]", "#".repeat(filled), "-".repeat(width - filled))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bar_fills_up_to_what_was_expected_and_no_further() {
-        assert_eq!(bar(0, 10, 10), "[----------]");
-        assert_eq!(bar(4, 10, 10), "[####------]");
-        assert_eq!(bar(10, 10, 10), "[##########]");
-        assert_eq!(bar(99, 10, 10), "[##########]");
-        assert_eq!(bar(3, 0, 4), "[####]");
-    }
 
     #[test]
     fn progress_says_what_is_expected_until_it_is_surpassed() {

@@ -128,6 +128,8 @@ texts! {
         TeamRemoved = "team.removed",
         /// A file of people was brought in; each change has its own entry, with this one's subject as its cause.
         PeopleImported = "people.imported",
+        /// The mirror was made anew, and what differed was written: `tables` says how much.
+        MirrorRebuilt = "mirror.rebuilt",
     }
 }
 

@@ -9,6 +9,7 @@ pub mod events;
 pub mod process;
 pub mod receive;
 pub mod replay;
+pub mod restate;
 pub mod set_aside;
 mod store;
 pub mod writer;

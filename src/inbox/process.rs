@@ -235,7 +235,7 @@ impl Reach {
     }
 }
 
-fn read(webhook: &Pending) -> Result<Vec<Observed>, String> {
+pub(super) fn read(webhook: &Pending) -> Result<Vec<Observed>, String> {
     let parsed = parse(webhook)?;
     let cause = format!("webhook:{}", webhook.webhook_id);
     project::webhook(&webhook.account_sid, &parsed, &cause).map_err(|error| error.to_string())

@@ -19,7 +19,7 @@ use crate::mirror::Version;
 pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line};
 pub use load::loads;
 pub use store::{
-    Affected, holder_of, lines_of, lines_of_many, record, tenures_of_conversation,
+    Affected, Leases, Recorded, holder_of, lines_of, lines_of_many, record, tenures_of_conversation,
     tenures_of_conversation_as_of, tenures_of_line, tenures_of_line_as_of,
 };
 

@@ -33,10 +33,12 @@ pub async fn record(
     conn: &mut PgConnection,
     facts: &[Fact],
     affected: &BTreeMap<ConversationSid, Affected>,
+    leases: Leases,
     via: Via,
     now: Timestamp,
-) -> Result<Vec<NewEvent>, sqlx::Error> {
-    let mut sids = keep_facts(conn, facts, now).await?;
+) -> Result<Recorded, sqlx::Error> {
+    let kept = keep_facts(conn, facts, now).await?;
+    let mut sids = kept.clone();
     sids.extend(
         affected
             .iter()
@@ -44,12 +46,16 @@ pub async fn record(
             .map(|(sid, _)| sid.as_str().to_owned()),
     );
     if sids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Recorded::default());
     }
+    let is_new = !kept.is_empty();
     let sids: Vec<String> = sids.into_iter().collect();
     let facts = load_facts(conn, &sids).await?;
     let mut stored = load_tenures(conn, &sids).await?;
-    let leases = load_leases(conn, &sids).await?;
+    let leases = match leases {
+        Leases::Now => load_leases(conn, &sids).await?,
+        Leases::Then => load_leases_then(conn, &sids, now).await?,
+    };
 
     let mut difference = Difference::default();
     for sid in &sids {
@@ -69,7 +75,28 @@ pub async fn record(
     }
     supersede(conn, &difference.superseded).await?;
     insert(conn, &difference.inserted).await?;
-    Ok(difference.events)
+    Ok(Recorded {
+        changed: is_new || !(difference.inserted.is_empty() && difference.superseded.is_empty()),
+        log: difference.events,
+    })
+}
+
+/// Where it is read who had which line leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leases {
+    /// From the leases.
+    Now,
+    /// From the transfers, for a past moment: leases are not kept.
+    Then,
+}
+
+/// What [`record`] did.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// A fact was new, or a tenure.
+    pub changed: bool,
+    /// The entries that the log needs.
+    pub log: Vec<NewEvent>,
 }
 
 #[derive(Debug, Default)]
@@ -80,8 +107,8 @@ struct Difference {
     events: Vec<NewEvent>,
 }
 
-/// The transfer that holds a line, and to whom it gives it.
-type Leases = BTreeMap<(String, String), (Uuid, String)>;
+/// The transfers that hold a line, and to whom they give it: one, but of a past moment there may be doubt.
+type Leased = BTreeMap<(String, String), Vec<(Uuid, String)>>;
 
 impl Difference {
     #[expect(clippy::too_many_arguments, reason = "two ledgers and what tells them apart")]
@@ -91,7 +118,7 @@ impl Difference {
         context: &Affected,
         derived: BTreeMap<String, Vec<Span>>,
         stored: &[Tenure],
-        leases: &Leases,
+        leases: &Leased,
         via: Via,
         now: Timestamp,
     ) {
@@ -104,7 +131,9 @@ impl Difference {
                 let holder_before = previous.replace(span.holder.clone());
                 let known = closest(&old, &span, &matched);
                 matched.extend(known.map(|tenure| tenure.tenure_id));
-                let lease = leases.get(&(sid.as_str().to_owned(), line.clone()));
+                let lease = leases
+                    .get(&(sid.as_str().to_owned(), line.clone()))
+                    .and_then(|leased| leased.iter().find(|(_, to)| span.holder.as_ref() == Some(to)));
                 let (cause, transfer_id) = cause_of(&span, holder_before.is_none(), known, lease);
                 if let Some(same) = known.filter(|tenure| is_same(tenure, &span) && tenure.cause == cause) {
                     kept.insert(same.tenure_id);
@@ -169,7 +198,7 @@ fn closest<'a>(old: &[&'a Tenure], span: &Span, matched: &BTreeSet<Uuid>) -> Opt
         .copied()
 }
 
-/// Why a span began. What is stored of it counts only where it can still be so: what was the first span may have turned
+/// Why a span began; `lease` is of a transfer to its holder. What is stored of it counts only where it can still be so: what was the first span may have turned
 /// out to be a later one.
 fn cause_of(
     span: &Span,
@@ -185,9 +214,7 @@ fn cause_of(
     }
     match (known.map(|tenure| (tenure.cause, tenure.transfer_id)), lease) {
         (Some((cause @ (Cause::Transfer | Cause::Upstream), transfer_id)), _) => (cause, transfer_id),
-        (_, Some((transfer_id, to))) if span.holder.as_ref() == Some(to) => {
-            (Cause::Transfer, Some(*transfer_id))
-        }
+        (_, Some((transfer_id, _))) => (Cause::Transfer, Some(*transfer_id)),
         _ => (Cause::Upstream, None),
     }
 }
@@ -247,7 +274,7 @@ async fn keep_facts(
         select fact.*, $9
         from unnest($1::text[], $2::text[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::boolean[], $8::text[])
             as fact
-        on conflict on constraint holding_once do nothing
+        on conflict do nothing
         returning conversation_sid",
         &conversations as _,
         &participants as _,
@@ -338,7 +365,7 @@ async fn load_tenures(
     Ok(tenures)
 }
 
-async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leases, sqlx::Error> {
+async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leased, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- ledger.load_leases
         select conversation_sid, line, transfer_id as "transfer_id!", to_holder as "to_holder!" from line_lease
@@ -349,8 +376,47 @@ async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leases,
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| ((row.conversation_sid, row.line), (row.transfer_id, row.to_holder)))
+        .map(|row| {
+            let line = (row.conversation_sid, row.line);
+            (line, vec![(row.transfer_id, row.to_holder)])
+        })
         .collect())
+}
+
+/// The transfers that had a line at a past moment. What a swap did is known only from its first step on, and whoever
+/// projects took the time a little earlier than it looked; a swap that had nothing to do had the line when it ended.
+async fn load_leases_then(
+    conn: &mut PgConnection,
+    sids: &[String],
+    then: Timestamp,
+) -> Result<Leased, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- ledger.load_leases_then
+        select conversation_sid, line, transfer_id, to_holder
+        from transfer
+        cross join lateral (
+            select coalesce((select min(started_at) - interval '10 seconds' from transfer_step
+                    where transfer_step.conversation_sid = transfer.conversation_sid
+                      and transfer_step.transfer_id = transfer.transfer_id),
+                finished_at) as since) as leased
+        where conversation_sid = any($1)
+          and state in ('swapping', 'completed', 'failed', 'needs_attention')
+          and leased.since <= $2 and (finished_at is null or finished_at >= $2)
+        order by finished_at nulls last"#,
+        sids,
+        then.to_sqlx() as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut leased = Leased::new();
+    for row in rows {
+        let line = (row.conversation_sid, row.line);
+        leased
+            .entry(line)
+            .or_default()
+            .push((row.transfer_id, row.to_holder));
+    }
+    Ok(leased)
 }
 
 async fn supersede(conn: &mut PgConnection, tenures: &[(Tenure, Timestamp)]) -> Result<(), sqlx::Error> {

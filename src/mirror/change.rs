@@ -3,12 +3,14 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid, UserSid};
 use crate::mirror::version::Version;
 
 /// One statement about one resource. Each states the resource whole, as of its version.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     Conversation(ConversationChange),
     ConversationState(StateChange),
@@ -27,7 +29,7 @@ pub enum Change {
     },
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConversationChange {
     pub conversation_sid: ConversationSid,
     pub version: Version,
@@ -38,7 +40,8 @@ pub struct ConversationChange {
     pub autocreated: bool,
 }
 
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ConversationFields {
     pub service_sid: Option<String>,
     pub messaging_service_sid: Option<String>,
@@ -47,7 +50,7 @@ pub struct ConversationFields {
     pub attributes: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StateChange {
     pub conversation_sid: ConversationSid,
     pub version: Version,
@@ -56,7 +59,7 @@ pub struct StateChange {
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParticipantChange {
     pub conversation_sid: ConversationSid,
     pub participant_sid: ParticipantSid,
@@ -68,7 +71,8 @@ pub struct ParticipantChange {
 }
 
 /// A member. The five shapes are told apart by which of the first four are present.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ParticipantFields {
     pub identity: Option<String>,
     pub address: Option<String>,
@@ -80,7 +84,7 @@ pub struct ParticipantFields {
     pub last_read_message_index: Option<i64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MessageChange {
     pub conversation_sid: ConversationSid,
     pub message_sid: MessageSid,
@@ -90,7 +94,8 @@ pub struct MessageChange {
     pub created_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MessageFields {
     pub index: Option<i64>,
     pub author: Option<String>,
@@ -101,7 +106,7 @@ pub struct MessageFields {
     pub attributes: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReceiptChange {
     pub conversation_sid: ConversationSid,
     pub message_sid: MessageSid,
@@ -114,7 +119,7 @@ pub struct ReceiptChange {
     pub version: Version,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserChange {
     pub user_sid: UserSid,
     pub version: Version,
@@ -122,7 +127,8 @@ pub struct UserChange {
     pub created_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UserFields {
     pub service_sid: Option<String>,
     pub identity: Option<String>,
@@ -151,7 +157,7 @@ impl Change {
 }
 
 /// A change with what it came from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
     pub account_sid: AccountSid,
     pub change: Change,

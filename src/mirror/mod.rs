@@ -11,6 +11,7 @@ pub mod change;
 pub mod fold;
 pub mod project;
 pub mod read;
+pub mod replay;
 mod spelling;
 mod store;
 mod version;
@@ -22,9 +23,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::events::Via;
+use crate::events::{NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
-use crate::ledger::Affected;
+use crate::ledger::{Affected, Leases};
 use crate::queue::{self, NewTask};
 use crate::{events, ledger};
 
@@ -38,9 +39,13 @@ pub use version::{Stamp, Verdict, Version, Weighed};
 /// The kind of task that reads a conversation or a message at Twilio, since what is stored is in doubt.
 pub const READ_TASK: &str = "mirror.read";
 
-/// What those who wait for a change of the mirror have to know.
+/// What those who wait for a change of the mirror have to know, and who keeps a record of what changed it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Committed {
+    /// Anything was written: a row, a version, a fact, a tenure or an entry of the log.
+    pub changed: bool,
+    /// Of each statement, whether it came after what it speaks of and so settled what was in doubt.
+    pub settled: Vec<bool>,
     /// Conversations whose state changed, as they are now.
     pub state_changed: BTreeMap<ConversationSid, StateNow>,
 }
@@ -73,15 +78,13 @@ pub async fn commit(
     let mut state = store::load(conn, observed, now).await?;
     let mut outcome = fold::Outcome::default();
     let context = fold::Context { via, now, settles };
+    let mut settled = Vec::with_capacity(observed.len());
     for one in observed {
+        settled.push(settles.is_some_and(|seen| fold::settles(&state, &one.change, seen)));
         fold::apply(&mut state, &mut outcome, context, one);
     }
-    store::save(conn, &state, now).await?;
-    store::keep_versions(conn, &outcome.versions).await?;
-
-    let affected = affected_by(&state, &outcome);
-    let mut log = std::mem::take(&mut outcome.events);
-    log.extend(ledger::record(conn, &outcome.facts, &affected, via, now).await?);
+    let written = write(conn, &state, &mut outcome, via, now).await?;
+    let log = written.log;
     match via {
         // Who projects webhooks announces what that brought, for many webhooks at once.
         Via::Webhook => events::append_unannounced(conn, &log).await?,
@@ -91,7 +94,35 @@ pub async fn commit(
     }
     ask_for_reads(conn, &state, &outcome, now).await?;
     Ok(Committed {
+        changed: written.rows || !log.is_empty(),
+        settled,
         state_changed: states_now(&state, &outcome),
+    })
+}
+
+/// What [`write`] did, and what the log has to tell of it.
+struct Written {
+    rows: bool,
+    log: Vec<NewEvent>,
+}
+
+/// Rows, versions and ledger.
+async fn write(
+    conn: &mut PgConnection,
+    state: &fold::State,
+    outcome: &mut fold::Outcome,
+    via: Via,
+    now: Timestamp,
+) -> Result<Written, sqlx::Error> {
+    store::save(conn, state, now).await?;
+    let kept = store::keep_versions(conn, &outcome.versions).await?;
+    let affected = affected_by(state, outcome);
+    let mut log = std::mem::take(&mut outcome.events);
+    let recorded = ledger::record(conn, &outcome.facts, &affected, Leases::Now, via, now).await?;
+    log.extend(recorded.log);
+    Ok(Written {
+        rows: state.is_dirty() || kept > 0 || recorded.changed,
+        log,
     })
 }
 

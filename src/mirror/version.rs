@@ -7,9 +7,10 @@
 use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// When a statement about a resource became true at Twilio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
     pub at: Timestamp,
     /// False when the source cut the time to whole seconds.

@@ -1,6 +1,8 @@
 //! The one door through which statements about Twilio's state enter: the mirror with its ledger and log, and then those
-//! who wait for a conversation's state, all in the caller's transaction.
+//! who wait for a conversation's state, all in the caller's transaction. Owns `answer` and `unrecorded_conversation`:
+//! what entered otherwise than by a webhook, so that it can be replayed.
 
+pub mod answers;
 pub mod read;
 
 use jiff::Timestamp;
@@ -19,5 +21,9 @@ pub async fn commit(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let committed = mirror::commit(conn, observed, via, settles, now).await?;
+    // Webhooks are kept as they came; an answer that told nothing new need not be told again.
+    if via != Via::Webhook && committed.changed {
+        answers::record(conn, observed, &committed.settled, via, now).await?;
+    }
     group_text::follow(conn, &committed.state_changed, via, now).await
 }

@@ -1,4 +1,8 @@
 //! Where each class of data lies. A new place is added here, with a function of the module that owns the table.
+//!
+//! What says what Twilio told us, word for word, and so has names, numbers and messages in it: the forms of webhooks
+//! (`webhook`), and the recorded answers of our own calls (`answer`; [`crate::projection::answers`] has the functions that
+//! a rule for them needs). [`crate::rebuild`] counts what is erased of either as having no source any more.
 
 use jiff::Timestamp;
 use sqlx::PgConnection;

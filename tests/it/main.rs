@@ -19,6 +19,7 @@ mod outage;
 mod outbox;
 mod people;
 mod queue;
+mod rebuild;
 mod retention;
 mod sandbox;
 mod server;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Who owns each table: the one place in `src/` that writes to it. Others call the owner's functions.
-const OWNERS: &[(&str, &str)] = &[
+pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("agent", "src/people/"),
     ("api_key", "src/api/auth"),
     ("chat_user", "src/mirror/"),
@@ -29,6 +29,11 @@ const OWNERS: &[(&str, &str)] = &[
     ("participant_version", "src/mirror/"),
     ("projected_batch", "src/inbox/"),
     ("projection_lane", "src/inbox/"),
+    ("answer", "src/projection/"),
+    ("unrecorded_conversation", "src/projection/"),
+    // Temporary tables of one session.
+    ("damaged", "src/rebuild/"),
+    ("unsourced", "src/rebuild/"),
     ("quarantined_webhook", "src/inbox/"),
     ("receipt_version", "src/mirror/"),
     ("retention_progress", "src/retention/"),

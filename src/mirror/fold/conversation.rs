@@ -99,9 +99,7 @@ impl Conversation {
 impl Fold<'_> {
     pub(super) fn conversation(&mut self, change: &ConversationChange) {
         let sid = &change.conversation_sid;
-        let settles = self.settles(sid.as_str(), |state| {
-            state.conversations.get(sid).map(|row| row.revision)
-        });
+        let settles = self.settles();
         let row = self.state.conversations.get_mut(sid).expect("ensured before");
         // The service never changes; not every webhook names it.
         let mut fields = change.fields.clone();

@@ -33,9 +33,7 @@ impl Fold<'_> {
         let key = (conversation_sid.clone(), sid.clone());
         self.note_orphan(conversation_sid);
         self.note_activity(change);
-        let settles = self.settles(sid.as_str(), |state| {
-            state.messages.get(&key).map(|row| row.revision)
-        });
+        let settles = self.settles();
         let Some(row) = self.state.messages.get_mut(&key) else {
             self.new_message(key, change);
             return;

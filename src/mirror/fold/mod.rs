@@ -41,6 +41,24 @@ pub struct State {
     pub users: BTreeMap<(AccountSid, UserSid), User>,
 }
 
+impl State {
+    /// What is known only until the rows are loaded again: whether a receipt's time was cut to the second.
+    pub fn forget_what_is_not_stored(&mut self) {
+        for row in self.receipts.values_mut() {
+            row.version.exact = row.version.at.subsec_nanosecond() != 0;
+        }
+    }
+
+    /// Whether any row differs from what was loaded.
+    pub fn is_dirty(&self) -> bool {
+        self.conversations.values().any(|row| row.dirty)
+            || self.participants.values().any(|row| row.dirty)
+            || self.messages.values().any(|row| row.dirty)
+            || self.receipts.values().any(|row| row.dirty)
+            || self.users.values().any(|row| row.dirty)
+    }
+}
+
 /// The revisions that a reader had seen before it read at Twilio, by SID. Where a row still has that revision, the
 /// answer is later than the row, and settles a tie; a SID that is not named was not stored then.
 pub type Revisions = BTreeMap<String, i64>;
@@ -70,6 +88,57 @@ pub struct Context<'a> {
     pub via: Via,
     pub now: Timestamp,
     pub settles: Option<&'a Revisions>,
+}
+
+/// Whether an answer is later than the row that it speaks of, and so settles what is in doubt about it. Only what can be
+/// in doubt has a revision to tell by.
+pub fn settles(state: &State, change: &Change, seen: &Revisions) -> bool {
+    subject(change).is_some_and(|sid| seen.get(sid).copied() == revision(state, change))
+}
+
+/// The revisions that a reader must have seen for [`settles`] to be true: so that a statement that once settled a doubt
+/// does so again, whatever revisions are by then.
+pub fn revisions_that_settle(state: &State, change: &Change) -> Revisions {
+    subject(change)
+        .zip(revision(state, change))
+        .map(|(sid, revision)| (sid.to_owned(), revision))
+        .into_iter()
+        .collect()
+}
+
+fn subject(change: &Change) -> Option<&str> {
+    match change {
+        Change::Conversation(change) => Some(change.conversation_sid.as_str()),
+        Change::Participant(change) => Some(change.participant_sid.as_str()),
+        Change::Message(change) => Some(change.message_sid.as_str()),
+        Change::ConversationState(_)
+        | Change::ConversationRemoved { .. }
+        | Change::Receipt(_)
+        | Change::User(_)
+        | Change::Unread { .. } => None,
+    }
+}
+
+fn revision(state: &State, change: &Change) -> Option<i64> {
+    match change {
+        Change::Conversation(change) => {
+            let row = state.conversations.get(&change.conversation_sid);
+            row.map(|row| row.revision)
+        }
+        Change::Participant(change) => {
+            let key = (change.conversation_sid.clone(), change.participant_sid.clone());
+            state.participants.get(&key).map(|row| row.revision)
+        }
+        Change::Message(change) => {
+            let key = (change.conversation_sid.clone(), change.message_sid.clone());
+            state.messages.get(&key).map(|row| row.revision)
+        }
+        Change::ConversationState(_)
+        | Change::ConversationRemoved { .. }
+        | Change::Receipt(_)
+        | Change::User(_)
+        | Change::Unread { .. } => None,
+    }
 }
 
 /// Applies one change.
@@ -147,10 +216,10 @@ impl Fold<'_> {
     }
 
     /// Whether this answer was read after the row had become what it is.
-    fn settles(&self, sid: &str, revision: impl Fn(&State) -> Option<i64>) -> bool {
+    fn settles(&self) -> bool {
         self.context
             .settles
-            .is_some_and(|seen| seen.get(sid).copied() == revision(self.state))
+            .is_some_and(|seen| settles(self.state, &self.observed.change, seen))
     }
 
     fn tell(

@@ -32,9 +32,7 @@ impl Fold<'_> {
         let (sid, conversation_sid) = (&change.participant_sid, &change.conversation_sid);
         let key = (conversation_sid.clone(), sid.clone());
         self.note_orphan(conversation_sid);
-        let settles = self.settles(sid.as_str(), |state| {
-            state.participants.get(&key).map(|row| row.revision)
-        });
+        let settles = self.settles();
         let Some(row) = self.state.participants.get_mut(&key) else {
             self.note_seat(change, change.version, None);
             self.new_participant(key, change);

@@ -89,6 +89,16 @@ pub struct Versions {
     pub receipts: Vec<ReceiptPast>,
 }
 
+impl Versions {
+    /// Takes over those of a later batch.
+    pub fn append(&mut self, later: &mut Self) {
+        self.conversations.append(&mut later.conversations);
+        self.participants.append(&mut later.participants);
+        self.messages.append(&mut later.messages);
+        self.receipts.append(&mut later.receipts);
+    }
+}
+
 /// Notes a removal, of which the earliest time counts; answers what was known of it before, if that was another one.
 pub(super) fn note_removal(
     removed_at: &mut Option<Timestamp>,

@@ -58,6 +58,28 @@ pub(super) async fn load(
     Ok(state)
 }
 
+/// Makes the rows of conversations that are not there, each first seen when the first of `named` names it.
+pub(super) async fn ensure_each<'a>(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    named: impl Iterator<Item = (&'a Observed, Timestamp)>,
+) -> Result<(), sqlx::Error> {
+    let mut known = State::default();
+    let mut missing = Touched::by(observed).conversations;
+    load_conversations(conn, &missing, &mut known).await?;
+    missing.retain(|sid| !known.conversations.contains_key(sid));
+    for (one, at) in named {
+        let Some(sid) = one.change.conversation_sid() else {
+            continue;
+        };
+        if let Some(sid) = missing.take(sid) {
+            let alone = std::slice::from_ref(one);
+            ensure_conversations(conn, alone, &BTreeSet::from([sid]), at).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the rows that changed.
 pub(super) async fn save(conn: &mut PgConnection, state: &State, now: Timestamp) -> Result<(), sqlx::Error> {
     save_conversations(conn, state, now).await?;

@@ -9,15 +9,15 @@ use crate::mirror::fold::{
     ConversationPast, ConversationSays, MessagePast, ParticipantPast, ReceiptPast, Says, Versions,
 };
 
-/// Writes one statement per table, and none where nothing became past.
+/// Writes one statement per table, and none where nothing became past. Answers how many were new.
 pub(in crate::mirror) async fn keep_versions(
     conn: &mut PgConnection,
     versions: &Versions,
-) -> Result<(), sqlx::Error> {
-    keep_conversations(conn, &versions.conversations).await?;
-    keep_participants(conn, &versions.participants).await?;
-    keep_messages(conn, &versions.messages).await?;
-    keep_receipts(conn, &versions.receipts).await
+) -> Result<u64, sqlx::Error> {
+    Ok(keep_conversations(conn, &versions.conversations).await?
+        + keep_participants(conn, &versions.participants).await?
+        + keep_messages(conn, &versions.messages).await?
+        + keep_receipts(conn, &versions.receipts).await?)
 }
 
 const CONTENT: &str = "content";
@@ -64,14 +64,14 @@ impl ConversationSays {
     }
 }
 
-async fn keep_conversations(conn: &mut PgConnection, past: &[ConversationPast]) -> Result<(), sqlx::Error> {
+async fn keep_conversations(conn: &mut PgConnection, past: &[ConversationPast]) -> Result<u64, sqlx::Error> {
     if past.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let of = |one: &ConversationPast, member: fn(&ConversationFields) -> &Option<String>| {
         one.says.content().and_then(|fields| member(fields).clone())
     };
-    sqlx::query!(
+    let kept = sqlx::query!(
         "-- mirror.keep_conversations
         insert into conversation_version (conversation_sid, aspect, version_at, stated_at, learnt_at,
             messaging_service_sid, friendly_name, unique_name, attributes, state, digest)
@@ -97,17 +97,17 @@ async fn keep_conversations(conn: &mut PgConnection, past: &[ConversationPast]) 
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected())
 }
 
-async fn keep_participants(conn: &mut PgConnection, past: &[ParticipantPast]) -> Result<(), sqlx::Error> {
+async fn keep_participants(conn: &mut PgConnection, past: &[ParticipantPast]) -> Result<u64, sqlx::Error> {
     if past.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let of = |one: &ParticipantPast, member: fn(&ParticipantFields) -> &Option<String>| {
         one.says.content().and_then(|fields| member(fields).clone())
     };
-    sqlx::query!(
+    let kept = sqlx::query!(
         "-- mirror.keep_participants
         insert into participant_version (conversation_sid, participant_sid, aspect, version_at, stated_at, learnt_at,
             identity, address, proxy_address, projected_address, binding_type, role_sid, attributes,
@@ -141,17 +141,17 @@ async fn keep_participants(conn: &mut PgConnection, past: &[ParticipantPast]) ->
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected())
 }
 
-async fn keep_messages(conn: &mut PgConnection, past: &[MessagePast]) -> Result<(), sqlx::Error> {
+async fn keep_messages(conn: &mut PgConnection, past: &[MessagePast]) -> Result<u64, sqlx::Error> {
     if past.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let of = |one: &MessagePast, member: fn(&MessageFields) -> &Option<String>| {
         one.says.content().and_then(|fields| member(fields).clone())
     };
-    sqlx::query!(
+    let kept = sqlx::query!(
         "-- mirror.keep_messages
         insert into message_version (conversation_sid, message_sid, aspect, version_at, stated_at, learnt_at,
             message_index, author, participant_sid, body, media, attributes, digest)
@@ -178,14 +178,14 @@ async fn keep_messages(conn: &mut PgConnection, past: &[MessagePast]) -> Result<
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected())
 }
 
-async fn keep_receipts(conn: &mut PgConnection, past: &[ReceiptPast]) -> Result<(), sqlx::Error> {
+async fn keep_receipts(conn: &mut PgConnection, past: &[ReceiptPast]) -> Result<u64, sqlx::Error> {
     if past.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query!(
+    let kept = sqlx::query!(
         "-- mirror.keep_receipts
         insert into receipt_version (conversation_sid, message_sid, delivery_receipt_sid, version_at, learnt_at, status,
             error_code)
@@ -202,5 +202,5 @@ async fn keep_receipts(conn: &mut PgConnection, past: &[ReceiptPast]) -> Result<
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected())
 }

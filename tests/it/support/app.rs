@@ -176,6 +176,14 @@ impl TestApp {
         self.group_text(group.group_text_id).await
     }
 
+    /// Another one, of these handsets.
+    pub(crate) async fn group_of(&self, handsets: &[&str]) -> GroupText {
+        let asked = new_group(handsets, Some("maya"));
+        let group = self.app.api.group_texts.start(asked).await.unwrap();
+        self.settle_for(SignedDuration::from_secs(3)).await;
+        self.group_text(group.group_text_id).await
+    }
+
     pub(crate) async fn ask_for_group(&self, holder: Option<&str>) -> GroupText {
         self.app
             .api

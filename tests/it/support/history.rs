@@ -16,10 +16,10 @@ const STATUSES: [&str; 5] = ["sent", "delivered", "read", "undelivered", "failed
 /// One thing that happens; what is not possible is skipped.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Op {
-    what: u8,
-    which: u8,
-    detail: u8,
-    pause_ms: i64,
+    pub(crate) what: u8,
+    pub(crate) which: u8,
+    pub(crate) detail: u8,
+    pub(crate) pause_ms: i64,
 }
 
 /// `pauses` are the times between two changes, in milliseconds; 0 makes ties.

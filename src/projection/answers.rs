@@ -1,0 +1,98 @@
+//! The record of what entered otherwise than by a webhook: answers of calls of ours, and what sweeps read.
+//!
+//! Only what changed something is recorded, whole, with its place in the order of all statements. With the webhooks it is
+//! all that the mirror is made of.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use crate::events::Via;
+use crate::ids::ConversationSid;
+use crate::mirror::Observed;
+use crate::mirror::replay::Stated;
+
+/// Records statements that were just committed, each conversation's apart. The caller's transaction holds the locks of
+/// the conversations, so that the numbers are in the order of the effects.
+pub(super) async fn record(
+    conn: &mut PgConnection,
+    observed: &[Observed],
+    settled: &[bool],
+    via: Via,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    for ((account_sid, conversation_sid), statements) in by_conversation(observed, settled) {
+        sqlx::query!(
+            "-- projection.record_answer
+            insert into answer (account_sid, conversation_sid, via, learnt_at, statements) values ($1, $2, $3, $4, $5)",
+            account_sid,
+            conversation_sid,
+            via.as_str(),
+            now.to_sqlx() as _,
+            Json(statements) as _,
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Answers after a number that were learnt before a time: their numbers, conversations, and whether they are erased by
+/// now. Ends before the first that is younger.
+pub async fn due_for_erasure(
+    conn: &mut PgConnection,
+    after: i64,
+    before: Timestamp,
+    limit: i64,
+) -> Result<Vec<(i64, Option<String>, bool)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- projection.answers_due_for_erasure
+        select number, conversation_sid, erased_at is not null as "is_erased!", learnt_at < $2 as "is_due!"
+        from answer where number > $1
+        order by number limit $3"#,
+        after,
+        before.to_sqlx() as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .take_while(|row| row.is_due)
+        .map(|row| (row.number, row.conversation_sid, row.is_erased))
+        .collect())
+}
+
+/// Empties these answers: what came of them stays, and has no source any more.
+pub async fn erase(conn: &mut PgConnection, numbers: &[i64], now: Timestamp) -> Result<i64, sqlx::Error> {
+    let erased = sqlx::query!(
+        "-- projection.erase_answers
+        update answer set statements = '[]', erased_at = $2 where number = any($1) and erased_at is null",
+        numbers,
+        now.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// Account and conversation; a user belongs to none.
+type Scope<'a> = (&'a str, Option<&'a str>);
+
+fn by_conversation<'a>(observed: &'a [Observed], settled: &[bool]) -> BTreeMap<Scope<'a>, Vec<Stated>> {
+    let mut groups: BTreeMap<_, Vec<Stated>> = BTreeMap::new();
+    for (one, settled) in observed.iter().zip(settled) {
+        let conversation_sid = one.change.conversation_sid().map(ConversationSid::as_str);
+        groups
+            .entry((one.account_sid.as_str(), conversation_sid))
+            .or_default()
+            .push(Stated {
+                observed: one.clone(),
+                settled: *settled,
+            });
+    }
+    groups
+}
