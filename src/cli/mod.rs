@@ -12,6 +12,7 @@ pub mod check;
 mod database;
 pub mod demo;
 pub mod dev;
+pub mod erase;
 pub mod key;
 pub mod migrate;
 mod output;
@@ -58,6 +59,8 @@ pub enum Command {
     Audit(audit::Args),
     /// Erase what is due by the rules of the settings; legal hold.
     Retention(retention::Args),
+    /// Erase a person on request: at Twilio, and here.
+    Erase(erase::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
@@ -78,6 +81,7 @@ impl Cli {
             Command::Sweep(args) => sweep::run(settings(file)?, &args).await,
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
+            Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),
         }

@@ -15,7 +15,7 @@ use crate::db::{self, Notices, Topic, is_passing};
 use crate::events::{self as log, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
 use crate::inbox::store::{self, Pending};
-use crate::inbox::{Format, events};
+use crate::inbox::{Format, erase, events};
 use crate::mirror::{Observed, project};
 use crate::projection;
 use crate::twilio::form::Form;
@@ -123,7 +123,8 @@ impl Projector {
             .take_observed()
             .chain(batch.take_observed())
             .collect::<Vec<_>>();
-        projection::commit(conn, &all, Via::Webhook, None, now).await?;
+        let said_erased = projection::commit(conn, &all, Via::Webhook, None, now).await?;
+        erase::empty(conn, &said_erased, now).await?;
         if !pending.is_empty() {
             before.settle(conn, now).await?;
         }
@@ -236,7 +237,8 @@ async fn in_savepoint(
         return Ok(());
     }
     let mut savepoint = conn.begin().await?;
-    projection::commit(&mut savepoint, observed, Via::Webhook, None, now).await?;
+    let said_erased = projection::commit(&mut savepoint, observed, Via::Webhook, None, now).await?;
+    erase::empty(&mut savepoint, &said_erased, now).await?;
     savepoint.commit().await
 }
 

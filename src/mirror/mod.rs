@@ -8,6 +8,8 @@
 
 pub mod as_of;
 pub mod change;
+pub mod erase;
+pub mod erased;
 pub mod fold;
 pub mod project;
 pub mod read;
@@ -16,7 +18,7 @@ mod store;
 mod version;
 pub mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -44,6 +46,8 @@ pub const READ_TASK: &str = "mirror.read";
 pub struct Committed {
     /// Conversations whose state changed, as they are now.
     pub state_changed: BTreeMap<ConversationSid, StateNow>,
+    /// The causes that said again what had been erased.
+    pub said_erased: BTreeSet<String>,
 }
 
 /// What a conversation has come to.
@@ -93,6 +97,7 @@ pub async fn commit(
     ask_for_reads(conn, &state, &outcome, now).await?;
     Ok(Committed {
         state_changed: states_now(&state, &outcome),
+        said_erased: outcome.said_erased,
     })
 }
 

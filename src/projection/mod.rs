@@ -3,6 +3,8 @@
 
 pub mod read;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -11,13 +13,15 @@ use crate::group_text;
 use crate::mirror::{self, Observed, Revisions};
 
 /// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
+/// Answers which causes said again what had been erased here.
 pub async fn commit(
     conn: &mut PgConnection,
     observed: &[Observed],
     via: Via,
     settles: Option<&Revisions>,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<BTreeSet<String>, sqlx::Error> {
     let committed = mirror::commit(conn, observed, via, settles, now).await?;
-    group_text::follow(conn, &committed.state_changed, via, now).await
+    group_text::follow(conn, &committed.state_changed, via, now).await?;
+    Ok(committed.said_erased)
 }

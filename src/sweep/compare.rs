@@ -129,6 +129,8 @@ fn conversation(stored: &State, read: &ConversationChange) -> Standing {
     let Some(version) = row.version else {
         return Standing::Missing;
     };
+    let masked = row.erased.conversation(read);
+    let read = masked.as_ref().unwrap_or(read);
     let mut fields = read.fields.clone();
     fields.service_sid = fields.service_sid.or_else(|| row.fields.service_sid.clone());
     let of_fields = judge(row.fields == fields, read.version, version);
@@ -154,6 +156,8 @@ fn participant(stored: &State, read: &ParticipantChange) -> Standing {
     if row.removed_at.is_some() {
         return Standing::Removed;
     }
+    let masked = row.erased.participant(read);
+    let read = masked.as_ref().unwrap_or(read);
     judge(
         Some(&row.fields) == read.fields.as_ref(),
         read.version,
@@ -169,6 +173,8 @@ fn message(stored: &State, read: &MessageChange) -> Standing {
     if row.removed_at.is_some() {
         return Standing::Removed;
     }
+    let masked = row.erased.message(read);
+    let read = masked.as_ref().unwrap_or(read);
     judge(
         Some(&row.fields) == read.fields.as_ref(),
         read.version,
@@ -218,6 +224,7 @@ pub(super) fn summary_agrees(summary: Option<&DeliverySummary>, statuses: &[&str
 mod tests {
     use super::*;
     use crate::mirror::change::{MessageFields, ReceiptChange};
+    use crate::mirror::erased::Erased;
     use crate::mirror::fold::{Message, Receipt};
 
     const CONVERSATION: &str = "CH00000000000000000000000000000001";
@@ -260,6 +267,7 @@ mod tests {
             removal_learnt_at: None,
             removed_at: removed.then(|| at.parse().unwrap()),
             revision: 3,
+            erased: Erased::default(),
             dirty: false,
         };
         let mut state = State::default();
@@ -298,6 +306,19 @@ mod tests {
         );
         assert_eq!(of(&stored("a", AFTER, false), &read("b", CUT)), Standing::Ahead);
         assert_eq!(of(&stored("a", BEFORE, true), &read("a", CUT)), Standing::Removed);
+    }
+
+    #[test]
+    fn what_was_erased_is_no_difference() {
+        let mut state = stored("a", "2026-01-02T03:04:05.678Z", false);
+        for row in state.messages.values_mut() {
+            row.fields.body = None;
+            row.erased = Erased::read(Some(serde_json::json!({ "body": {} })));
+        }
+        let same = standing(&state, &read("a", "2026-01-02T03:04:05Z"));
+        assert_eq!(same, Standing::Same);
+        let edited = standing(&state, &read("b", "2026-01-02T03:04:07Z"));
+        assert_eq!(edited, Standing::SameOfEarlier, "only its time is news");
     }
 
     #[test]

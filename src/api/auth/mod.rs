@@ -80,6 +80,8 @@ scopes! {
     HealthRead = "health:read",
     /// Starting repairs of lines.
     HealthWrite = "health:write",
+    /// Erasing a person on request, and reading what came of it.
+    ErasuresWrite = "erasures:write",
     /// All of them.
     Admin = "admin",
 }

@@ -9,6 +9,7 @@ use super::versions::{ConversationPast, ConversationSays, Past, Told, note_remov
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid};
 use crate::mirror::change::{ConversationChange, ConversationFields, StateChange};
+use crate::mirror::erased::Erased;
 use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
@@ -31,6 +32,8 @@ pub struct Conversation {
     pub revision: i64,
     pub unverified_since: Option<Timestamp>,
     pub last_message_at: Option<Timestamp>,
+    /// What stays erased.
+    pub erased: Erased,
     pub dirty: bool,
 }
 impl Conversation {
@@ -51,6 +54,7 @@ impl Conversation {
             revision: 0,
             unverified_since: Some(now),
             last_message_at: None,
+            erased: Erased::default(),
             dirty: true,
         }
     }
@@ -99,6 +103,12 @@ impl Conversation {
 impl Fold<'_> {
     pub(super) fn conversation(&mut self, change: &ConversationChange) {
         let sid = &change.conversation_sid;
+        let masked = self
+            .state
+            .conversations
+            .get(sid)
+            .and_then(|row| row.erased.conversation(change));
+        let change = self.without_erased(masked.as_ref(), change);
         let settles = self.settles(sid.as_str(), |state| {
             state.conversations.get(sid).map(|row| row.revision)
         });

@@ -9,6 +9,7 @@ use super::versions::{Past, Says, Told, note_removal};
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
 use crate::mirror::change::{MessageChange, MessageFields};
+use crate::mirror::erased::Erased;
 use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
@@ -24,6 +25,8 @@ pub struct Message {
     pub removed_at: Option<Timestamp>,
     pub removal_learnt_at: Option<Timestamp>,
     pub revision: i64,
+    /// What stays erased.
+    pub erased: Erased,
     pub dirty: bool,
 }
 
@@ -31,6 +34,12 @@ impl Fold<'_> {
     pub(super) fn message(&mut self, change: &MessageChange) {
         let (sid, conversation_sid) = (&change.message_sid, &change.conversation_sid);
         let key = (conversation_sid.clone(), sid.clone());
+        let masked = self
+            .state
+            .messages
+            .get(&key)
+            .and_then(|row| row.erased.message(change));
+        let change = self.without_erased(masked.as_ref(), change);
         self.note_orphan(conversation_sid);
         self.note_activity(change);
         let settles = self.settles(sid.as_str(), |state| {
@@ -104,6 +113,7 @@ impl Fold<'_> {
             removed_at: change.removed.then_some(change.version.at),
             removal_learnt_at: change.removed.then_some(now),
             revision: 1,
+            erased: Erased::default(),
             dirty: true,
         };
         self.state.messages.insert(key, row);

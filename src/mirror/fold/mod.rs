@@ -62,6 +62,8 @@ pub struct Outcome {
     pub messages_in_doubt: BTreeSet<(ConversationSid, MessageSid)>,
     /// Conversations whose state changed, for those who wait for it.
     pub state_changed: BTreeSet<ConversationSid>,
+    /// The causes that said again what had been erased; that was dropped.
+    pub said_erased: BTreeSet<String>,
 }
 
 /// What all changes of a batch share.
@@ -133,6 +135,14 @@ impl Fold<'_> {
             row.dirty = true;
             self.outcome.to_fetch.insert(sid.clone());
         }
+    }
+
+    /// The masked change, where there is one, and a note of who said again what had been erased.
+    fn without_erased<'c, C>(&mut self, masked: Option<&'c C>, change: &'c C) -> &'c C {
+        if masked.is_some() {
+            self.outcome.said_erased.insert(self.observed.cause.clone());
+        }
+        masked.unwrap_or(change)
     }
 
     fn note_orphan(&mut self, sid: &ConversationSid) {
