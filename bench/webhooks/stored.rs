@@ -119,9 +119,9 @@ fn messages_sql(conversations: u64, messages: u64, begin: u64, end: u64) -> [Str
     let form = traffic::sample_form();
     let received = format!(
         "insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, token_index, \
-           url_candidate, lane, state, settled_at) \
+           url_candidate, lane) \
          select {at}, '{account}', {conversation}, 'onMessageAdded', gen_random_uuid(), 'POST', \
-           convert_to('{form}' || n, 'UTF8'), 0, '1', (n % 16)::smallint, 'projected', {at} from {series}; \
+           convert_to('{form}' || n, 'UTF8'), 0, '1', (n % 16)::smallint from {series}; \
          insert into event (commit_xid, type, account_sid, conversation_sid, subject, via, occurred_at, recorded_at, data) \
          select (select log_xid()), 'message.added', '{account}', {conversation}, {message}, 'webhook', {at}, {at}, '{{}}' \
          from {series}"

@@ -168,10 +168,10 @@ pub(crate) async fn mirrored(contestant: &Contestant) -> Result<u64> {
     }
     server::number(
         &mut conn,
-        "select count(*) from webhook where state = 'projected'",
+        "select count(*) from webhook_state where state = 'projected'",
     )
     .await
 }
 
 /// How many webhooks wait to be mirrored.
-pub(crate) const PENDING: &str = "select count(*) from webhook where state = 'pending'";
+pub(crate) const PENDING: &str = "select count(*) from webhook_pending";

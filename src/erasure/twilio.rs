@@ -57,10 +57,9 @@ impl Eraser {
                 .delete_in_account(task, erasure, person, account, sid, began)
                 .await
             {
-                Ok(true) => {}
                 Ok(false) => return Ok(false),
-                // The conversation is gone, or another account's.
-                Err(Failure::Twilio(Error::NotFound { .. })) => {}
+                // Where it is not found, the conversation is gone, or another account's.
+                Ok(true) | Err(Failure::Twilio(Error::NotFound { .. })) => {}
                 Err(Failure::Twilio(error)) if is_final(&error) => {
                     erasure.leave(left(sid, None, &error));
                 }

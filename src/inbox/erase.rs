@@ -19,7 +19,8 @@ pub async fn due(
     let rows = sqlx::query!(
         r#"-- inbox.due_for_erasure
         select webhook_id, conversation_sid, erased_at is not null as "is_erased!",
-               (state <> 'pending' and received_at < $2) as "is_due!"
+               (received_at < $2 and not exists (select from webhook_pending as pending
+                    where pending.lane = webhook.lane and pending.webhook_id = webhook.webhook_id)) as "is_due!"
         from webhook where webhook_id > $1
         order by webhook_id limit $3"#,
         after,
@@ -41,7 +42,9 @@ pub async fn erase(conn: &mut PgConnection, webhook_ids: &[i64], now: Timestamp)
     let erased = sqlx::query!(
         "-- inbox.erase
         update webhook set form = '', erased_at = $2, erased = jsonb_build_object('form', erasure_proof(form))
-        where webhook_id = any($1) and state <> 'pending' and erased_at is null",
+        where webhook_id = any($1) and erased_at is null
+          and not exists (select from webhook_pending as pending
+              where pending.lane = webhook.lane and pending.webhook_id = webhook.webhook_id)",
         webhook_ids,
         now.to_sqlx() as _,
     )
@@ -145,7 +148,10 @@ pub async fn erase_person(
     };
     let rows = sqlx::query!(
         r#"-- inbox.naming_person
-        select webhook_id, form, state = 'pending' as "is_pending!" from webhook
+        select webhook_id, form,
+               exists (select from webhook_pending as pending
+                       where pending.lane = webhook.lane and pending.webhook_id = webhook.webhook_id) as "is_pending!"
+        from webhook
         where webhook_id > $1 and webhook_id <= $2 and not coalesce(conversation_sid = any($3), false)
           and exists (select from unnest($4::bytea[]) as spelling where position(spelling in form) > 0)"#,
         after,
@@ -192,9 +198,8 @@ pub async fn erase_person_from_quarantine(
 pub async fn is_waiting(conn: &mut PgConnection, person: &Person) -> Result<bool, sqlx::Error> {
     let forms = sqlx::query_scalar!(
         "-- inbox.waiting_naming_person
-        select form from webhook
-        where state = 'pending'
-          and exists (select from unnest($1::bytea[]) as spelling where position(spelling in form) > 0)",
+        select form from webhook_pending join webhook using (webhook_id)
+        where exists (select from unnest($1::bytea[]) as spelling where position(spelling in form) > 0)",
         &person.spellings() as _,
     )
     .fetch_all(conn)

@@ -1,4 +1,5 @@
-//! Webhooks as received. Owns `webhook`, `quarantined_webhook` and `projection_lane`.
+//! Webhooks as received. Owns `webhook`, `webhook_pending`, `webhook_set_aside`, `projected_batch`, `quarantined_webhook`
+//! and `projection_lane`.
 //!
 //! [`receive`] verifies, has the webhook committed by [`writer`], and answers; [`process`] projects what was committed,
 //! in order per conversation, in one transaction with everything that follows from it.

@@ -1,7 +1,7 @@
 //! Projects stored webhooks: parse, then mirror, ledger, log and signals, in one transaction with the mark that says so.
 //!
-//! A worker takes a lane by locking its row and works through the lane's oldest webhooks. It may die anywhere: the
-//! transaction is rolled back, the lane is free, and the webhooks still wait.
+//! A worker takes lanes by locking their rows and works through the oldest webhooks in them. It may die anywhere: the
+//! transaction is rolled back, the lanes are free, and the webhooks still wait.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::db::{self, Notices, Topic, is_passing};
 use crate::events::{self as log, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
 use crate::inbox::store::{self, Pending};
-use crate::inbox::{Format, erase, events};
+use crate::inbox::{Format, LANES, erase, events};
 use crate::mirror::{Observed, project};
 use crate::projection;
 use crate::twilio::form::Form;
@@ -34,6 +34,10 @@ pub struct Projector {
 
 /// The longest sleep between two looks, where a notice was lost.
 const POLL: Duration = Duration::from_secs(1);
+
+/// Lanes that one batch is taken from: what a batch costs is shared by all that waits in them, and as many are left to
+/// another worker.
+const LANES_AT_ONCE: i64 = (LANES / 2) as i64;
 
 /// After a batch that failed.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -77,7 +81,7 @@ impl Projector {
         tokio::pin!(lost);
         lost.as_mut().enable();
         tokio::select! {
-            settled = self.project_lane(limit) => settled,
+            settled = self.project_lanes(limit) => settled,
             () = lost => Err(db::lost()),
         }
     }
@@ -86,21 +90,22 @@ impl Projector {
     pub async fn run_until_idle(&self) -> Result<usize, sqlx::Error> {
         let mut settled = 0;
         loop {
-            match self.project_lane(self.batch).await? {
+            match self.project_lanes(self.batch).await? {
                 0 => return Ok(settled),
                 some => settled += some,
             }
         }
     }
 
-    /// Settles the oldest webhooks of one lane. 0: nothing waits that nobody works on.
-    async fn project_lane(&self, limit: u16) -> Result<usize, sqlx::Error> {
+    /// Settles the oldest webhooks of some lanes. 0: nothing waits that nobody works on.
+    async fn project_lanes(&self, limit: u16) -> Result<usize, sqlx::Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        let Some(lane) = store::lock_lane(&mut transaction).await? else {
+        let lanes = store::lock_waiting_lanes(&mut transaction, LANES_AT_ONCE).await?;
+        if lanes.is_empty() {
             return Ok(0);
-        };
-        let pending = store::pending(&mut transaction, &[lane], i64::from(limit)).await?;
+        }
+        let pending = store::pending(&mut transaction, &lanes, i64::from(limit)).await?;
         let mut batch = Batch::read(&pending);
         batch.commit_changes(&mut transaction, now).await?;
         batch.settle(&mut transaction, now).await?;
@@ -110,7 +115,7 @@ impl Projector {
     }
 
     /// Projects webhooks within the caller's transaction, all or none: where the database refuses one of them, this is an
-    /// error, and the transaction has to be given up. Those of `stored` were stored in it as projected already.
+    /// error, and the transaction has to be given up. Those of `stored` were stored in it, and do not wait.
     pub(super) async fn project_at_once(
         &self,
         conn: &mut PgConnection,
@@ -125,10 +130,9 @@ impl Projector {
             .collect::<Vec<_>>();
         let said_erased = projection::commit(conn, &all, Via::Webhook, None, now).await?;
         erase::empty(conn, &said_erased, now).await?;
-        if !pending.is_empty() {
-            before.settle(conn, now).await?;
-        }
-        batch.set_aside_what_is_ill_formed(conn, now).await
+        before.set_aside_what_is_ill_formed(conn, now).await?;
+        batch.set_aside_what_is_ill_formed(conn, now).await?;
+        store::mark_projected(conn, before.settled().chain(batch.settled()), now).await
     }
 
     /// Tells of what a committed transaction projected.
@@ -203,13 +207,12 @@ impl<'a> Batch<'a> {
     }
 
     async fn settle(&self, conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
-        let ids: Vec<i64> = self
-            .projected
-            .iter()
-            .map(|(webhook, _)| webhook.webhook_id)
-            .collect();
-        store::mark_projected(conn, &ids, now).await?;
-        self.set_aside_what_is_ill_formed(conn, now).await
+        self.set_aside_what_is_ill_formed(conn, now).await?;
+        store::mark_projected(conn, self.settled(), now).await
+    }
+
+    fn settled(&self) -> impl Iterator<Item = &Pending> {
+        self.projected.iter().map(|(webhook, _)| *webhook)
     }
 
     async fn set_aside_what_is_ill_formed(
@@ -221,7 +224,7 @@ impl<'a> Batch<'a> {
         for (webhook, reason) in &self.set_aside {
             error!(webhook.id = webhook.webhook_id, reason = %reason, "set a webhook aside, a person has to look");
             metrics::counter!("hookswitch_webhooks_set_aside_total").increment(1);
-            store::set_aside(conn, webhook.webhook_id, reason, now).await?;
+            store::set_aside(conn, webhook, reason, now).await?;
             entries.push(set_aside_event(webhook, reason, now));
         }
         log::append(conn, &entries).await

@@ -41,8 +41,9 @@ pub struct ShownField {
 pub async fn page(conn: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<Summary>, sqlx::Error> {
     let rows = sqlx::query!(
         "-- inbox.set_aside_page
-        select webhook_id, state, account_sid, conversation_sid, event_type, format, reason, received_at, settled_at
-        from webhook where state = 'set_aside' and webhook_id > $1
+        select webhook_id, account_sid, conversation_sid, event_type, format, reason, received_at, set_aside_at
+        from webhook_set_aside join webhook using (webhook_id)
+        where webhook_id > $1
         order by webhook_id limit $2",
         after,
         limit,
@@ -53,14 +54,14 @@ pub async fn page(conn: &mut PgConnection, after: i64, limit: i64) -> Result<Vec
         .into_iter()
         .map(|row| Summary {
             webhook_id: row.webhook_id,
-            state: row.state,
+            state: "set_aside".to_owned(),
             account_sid: row.account_sid,
             conversation_sid: row.conversation_sid,
             event_type: row.event_type,
             format: Format::from_column(&row.format),
-            reason: row.reason,
+            reason: Some(row.reason),
             received_at: row.received_at.to_jiff(),
-            settled_at: row.settled_at.map(jiff_sqlx::Timestamp::to_jiff),
+            settled_at: Some(row.set_aside_at.to_jiff()),
         })
         .collect())
 }
@@ -83,9 +84,13 @@ pub async fn look(
 ) -> Result<Option<(Summary, Vec<ShownField>)>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query!(
-        "-- inbox.look
-        select webhook_id, state, account_sid, conversation_sid, event_type, format, reason, received_at, settled_at, form
-        from webhook where webhook_id = $1",
+        r#"-- inbox.look
+        select webhook_id, state as "state!", account_sid, conversation_sid, event_type, format, webhook_state.reason,
+               received_at, form,
+               coalesce(set_aside_at, (select max(projected_at) from projected_batch
+                   where state = 'projected' and webhook_ids @> array[$1::bigint])) as settled_at
+        from webhook join webhook_state using (webhook_id) left join webhook_set_aside using (webhook_id)
+        where webhook_id = $1"#,
         webhook_id,
     )
     .fetch_optional(&mut *transaction)
@@ -157,7 +162,7 @@ pub async fn replay_one(
     }
     let state = sqlx::query_scalar!(
         "-- inbox.state_of
-        select state from webhook where webhook_id = $1",
+        select state as \"state!\" from webhook_state where webhook_id = $1",
         webhook_id,
     )
     .fetch_optional(conn)

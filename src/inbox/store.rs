@@ -15,13 +15,12 @@ pub(super) struct Inserted {
     pub(super) dedupe_key: Uuid,
 }
 
-/// Stores a batch in one statement. Answers which of them were new. Those of the lanes `projected` are stored as projected
-/// already: the caller does that in the same transaction.
+/// Stores a batch in one statement. Answers which of them were new. Those of the lanes `projected` do not wait: the caller
+/// projects them in the same transaction.
 pub(super) async fn insert(
     conn: &mut PgConnection,
     webhooks: &[&NewWebhook],
     projected: &[i16],
-    now: Timestamp,
 ) -> Result<Vec<Inserted>, sqlx::Error> {
     let received: Vec<_> = webhooks
         .iter()
@@ -54,19 +53,23 @@ pub(super) async fn insert(
     let lanes: Vec<i16> = webhooks.iter().map(|webhook| webhook.lane()).collect();
     let formats: Vec<&str> = webhooks.iter().map(|webhook| webhook.format.as_str()).collect();
     let rows = sqlx::query!(
-        "-- inbox.insert
-        insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
-            idempotency_token, token_index, url_candidate, lane, format, state, settled_at)
-        select received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
-            token_index, url_candidate, lane, format,
-            case when lane = any($13) then 'projected' else 'pending' end, case when lane = any($13) then $14::timestamptz end
-        from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::bytea[], $8::text[],
-            $9::smallint[], $10::text[], $11::smallint[], $12::text[]) with ordinality
-            as new (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
-                token_index, url_candidate, lane, format, place)
-        order by place
-        on conflict on constraint webhook_dedupe_key do nothing
-        returning webhook_id, dedupe_key",
+        r#"-- inbox.insert
+        with stored as (
+            insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
+                idempotency_token, token_index, url_candidate, lane, format)
+            select received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form, idempotency_token,
+                token_index, url_candidate, lane, format
+            from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::bytea[],
+                $8::text[], $9::smallint[], $10::text[], $11::smallint[], $12::text[]) with ordinality
+                as new (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
+                    idempotency_token, token_index, url_candidate, lane, format, place)
+            order by place
+            on conflict on constraint webhook_dedupe_key do nothing
+            returning webhook_id, dedupe_key, lane),
+        waiting as (
+            insert into webhook_pending (lane, webhook_id)
+            select lane, webhook_id from stored where lane <> all($13))
+        select webhook_id as "webhook_id!", dedupe_key as "dedupe_key!" from stored"#,
         &received as _,
         &accounts as _,
         &conversations as _,
@@ -80,7 +83,6 @@ pub(super) async fn insert(
         &lanes,
         &formats as _,
         projected,
-        now.to_sqlx() as _,
     )
     .fetch_all(conn)
     .await?;
@@ -124,6 +126,7 @@ pub(super) async fn quarantine(
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
     pub(super) webhook_id: i64,
+    pub(super) lane: i16,
     pub(super) account_sid: AccountSid,
     pub(super) event_type: String,
     pub(super) conversation_sid: Option<String>,
@@ -136,6 +139,7 @@ impl Pending {
     pub(super) fn of(webhook: &NewWebhook, webhook_id: i64) -> Self {
         Self {
             webhook_id,
+            lane: webhook.lane(),
             account_sid: webhook.account_sid.clone(),
             event_type: webhook.event_type.clone(),
             conversation_sid: webhook.conversation_sid.clone(),
@@ -145,19 +149,21 @@ impl Pending {
     }
 }
 
-/// Locks a lane that has work and that nobody else works on, for the rest of the transaction.
-pub(super) async fn lock_lane(conn: &mut PgConnection) -> Result<Option<i16>, sqlx::Error> {
-    let row = sqlx::query!(
-        "-- inbox.lock_lane
+/// Locks lanes that have work and that nobody else works on, those first whose webhooks wait longest, for the rest of
+/// the transaction.
+pub(super) async fn lock_waiting_lanes(conn: &mut PgConnection, limit: i64) -> Result<Vec<i16>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- inbox.lock_waiting_lanes
         select lane from projection_lane
-        where exists (select from webhook where webhook.lane = projection_lane.lane and state = 'pending')
-        order by (select min(webhook_id) from webhook where webhook.lane = projection_lane.lane and state = 'pending')
-        limit 1
-        for update skip locked"
+        cross join lateral (select webhook_id from webhook_pending as pending
+            where pending.lane = projection_lane.lane order by webhook_id limit 1) as oldest
+        order by oldest.webhook_id
+        limit $1
+        for update of projection_lane skip locked",
+        limit,
     )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|row| row.lane))
+    .fetch_all(conn)
+    .await
 }
 
 /// A lane that the transaction has locked.
@@ -175,7 +181,7 @@ pub(super) async fn lock_lanes(
 ) -> Result<Vec<LockedLane>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- inbox.lock_lanes
-        select lane, exists (select from webhook where webhook.lane = projection_lane.lane and state = 'pending') as "has_pending!"
+        select lane, exists (select from webhook_pending where webhook_pending.lane = projection_lane.lane) as "has_pending!"
         from projection_lane where lane = any($1)
         for update skip locked"#,
         lanes,
@@ -199,9 +205,15 @@ pub(super) async fn pending(
 ) -> Result<Vec<Pending>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- inbox.pending
-        select webhook_id, account_sid as "account_sid: AccountSid", event_type, conversation_sid, format, form
-        from webhook where lane = any($1) and state = 'pending'
-        order by webhook_id limit $2"#,
+        select webhook_id, waiting.lane as "lane!", account_sid as "account_sid: AccountSid", event_type, conversation_sid,
+               format, form
+        from (select waiting.* from unnest($1::smallint[]) as of_lane (lane)
+              cross join lateral (select pending.lane, pending.webhook_id from webhook_pending as pending
+                  where pending.lane = of_lane.lane order by pending.webhook_id limit $2) as waiting
+              order by waiting.webhook_id limit $2) as waiting
+        cross join lateral (select account_sid, event_type, conversation_sid, format, form from webhook
+            where webhook.webhook_id = waiting.webhook_id offset 0) as webhook
+        order by webhook_id"#,
         lanes,
         limit,
     )
@@ -211,6 +223,7 @@ pub(super) async fn pending(
         .into_iter()
         .map(|row| Pending {
             webhook_id: row.webhook_id,
+            lane: row.lane,
             account_sid: row.account_sid,
             event_type: row.event_type,
             conversation_sid: row.conversation_sid,
@@ -220,15 +233,26 @@ pub(super) async fn pending(
         .collect())
 }
 
+/// Notes that these webhooks were projected by the caller's transaction, and ends their waiting. The last thing that the
+/// transaction does, while it holds the locks of the conversations: so the notes are numbered in the order of the effects.
 pub(super) async fn mark_projected(
     conn: &mut PgConnection,
-    webhook_ids: &[i64],
+    webhooks: impl Iterator<Item = &Pending>,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let (lanes, ids): (Vec<i16>, Vec<i64>) =
+        webhooks.map(|webhook| (webhook.lane, webhook.webhook_id)).unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
         "-- inbox.mark_projected
-        update webhook set state = 'projected', settled_at = $2 where webhook_id = any($1)",
-        webhook_ids,
+        with waited as (
+            delete from webhook_pending as pending using unnest($1::smallint[], $2::bigint[]) as done (lane, webhook_id)
+            where pending.lane = done.lane and pending.webhook_id = done.webhook_id)
+        insert into projected_batch (projected_at, webhook_ids) values ($3, $2)",
+        &lanes,
+        &ids,
         now.to_sqlx() as _,
     )
     .execute(conn)
@@ -238,14 +262,16 @@ pub(super) async fn mark_projected(
 
 pub(super) async fn set_aside(
     conn: &mut PgConnection,
-    webhook_id: i64,
+    webhook: &Pending,
     reason: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- inbox.set_aside
-        update webhook set state = 'set_aside', reason = $2, settled_at = $3 where webhook_id = $1",
-        webhook_id,
+        with waited as (delete from webhook_pending where lane = $1 and webhook_id = $2)
+        insert into webhook_set_aside (webhook_id, reason, set_aside_at) values ($2, $3, $4)",
+        webhook.lane,
+        webhook.webhook_id,
         reason,
         now.to_sqlx() as _,
     )
@@ -258,8 +284,10 @@ pub(super) async fn set_aside(
 pub(super) async fn replay(conn: &mut PgConnection, webhook_ids: Option<&[i64]>) -> Result<u64, sqlx::Error> {
     let replayed = sqlx::query!(
         "-- inbox.replay
-        update webhook set state = 'pending', reason = null, settled_at = null
-        where state = 'set_aside' and ($1::bigint[] is null or webhook_id = any($1))",
+        with again as (
+            delete from webhook_set_aside where $1::bigint[] is null or webhook_id = any($1) returning webhook_id)
+        insert into webhook_pending (lane, webhook_id)
+        select webhook.lane, webhook_id from again join webhook using (webhook_id)",
         webhook_ids,
     )
     .execute(&mut *conn)
@@ -280,8 +308,8 @@ pub struct Backlog {
 pub async fn backlog(conn: &mut PgConnection) -> Result<Backlog, sqlx::Error> {
     let row = sqlx::query!(
         r#"-- inbox.backlog
-        select (select count(*) from webhook where state = 'pending') as "pending!",
-               (select count(*) from webhook where state = 'set_aside') as "set_aside!""#
+        select (select count(*) from webhook_pending) as "pending!",
+               (select count(*) from webhook_set_aside) as "set_aside!""#
     )
     .fetch_one(conn)
     .await?;

@@ -17,7 +17,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
@@ -32,7 +31,7 @@ use crate::inbox::store::Pending;
 use crate::inbox::{NewWebhook, Stored, store};
 
 /// How many write at once: while one waits for the disk, the other has the processor.
-const WRITERS: usize = 2;
+const WRITERS: usize = 1;
 
 /// Webhooks written in one statement at most.
 const BATCH_MAX: usize = 512;
@@ -219,7 +218,7 @@ impl Writing {
             .filter_map(|lane| (caught_up || !lane.has_pending).then_some(lane.lane))
             .collect();
 
-        let new = New::of(&store::insert(&mut transaction, webhooks, &projected, now).await?);
+        let new = New::of(&store::insert(&mut transaction, webhooks, &projected).await?);
         let mut stored: Vec<Pending> = webhooks
             .iter()
             .filter(|webhook| projected.contains(&webhook.lane()))
@@ -275,9 +274,7 @@ impl Writing {
     ) -> Result<New, sqlx::Error> {
         let conn = self.connection(conn).await?;
         // One statement is a transaction of its own.
-        Ok(New::of(
-            &store::insert(conn, webhooks, &[], Timestamp::UNIX_EPOCH).await?,
-        ))
+        Ok(New::of(&store::insert(conn, webhooks, &[]).await?))
     }
 
     async fn connection<'a>(

@@ -28,13 +28,18 @@ impl Mark {
         let (Some(salt), Some(digest)) = (self.salt, &self.digest) else {
             return true;
         };
-        let hash = Sha256::new()
-            .chain_update(salt.as_bytes())
-            .chain_update(value)
-            .finalize();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        hex == *digest
+        digest_of(salt, value) == *digest
     }
+}
+
+/// As the database's `erasure_proof()` writes it.
+fn digest_of(salt: Uuid, value: &str) -> String {
+    let hash = Sha256::new()
+        .chain_update(salt.as_bytes())
+        .chain_update(value)
+        .finalize();
+    hash.iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 impl Erased {
@@ -201,11 +206,7 @@ mod tests {
     #[test]
     fn an_identity_is_known_by_its_hash_and_another_one_passes() {
         let salt = Uuid::from_u128(7);
-        let hash = Sha256::new()
-            .chain_update(salt.as_bytes())
-            .chain_update("maya")
-            .finalize();
-        let digest: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest_of(salt, "maya");
         let marks = json!({ "identity": { "salt": salt, "digest": digest, "as": "erased:1" } });
         let erased = Erased::read(Some(marks));
         let masked = erased.participant(&seat(Some("maya"))).unwrap();

@@ -18,7 +18,7 @@ mod store;
 mod version;
 pub mod versions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -42,12 +42,12 @@ pub use version::{Stamp, Verdict, Version, Weighed};
 pub const READ_TASK: &str = "mirror.read";
 
 /// What those who wait for a change of the mirror have to know.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Committed {
     /// Conversations whose state changed, as they are now.
     pub state_changed: BTreeMap<ConversationSid, StateNow>,
-    /// The causes that said again what had been erased.
-    pub said_erased: BTreeSet<String>,
+    /// The statements, by their place, that said again what had been erased, as they were taken: without that.
+    pub masked: BTreeMap<usize, Change>,
 }
 
 /// What a conversation has come to.
@@ -78,8 +78,11 @@ pub async fn commit(
     let mut state = store::load(conn, observed, now).await?;
     let mut outcome = fold::Outcome::default();
     let context = fold::Context { via, now, settles };
-    for one in observed {
-        fold::apply(&mut state, &mut outcome, context, one);
+    let mut masked = BTreeMap::new();
+    for (place, one) in observed.iter().enumerate() {
+        if let Some(change) = fold::apply(&mut state, &mut outcome, context, one) {
+            masked.insert(place, change);
+        }
     }
     store::save(conn, &state, now).await?;
     store::keep_versions(conn, &outcome.versions).await?;
@@ -97,7 +100,7 @@ pub async fn commit(
     ask_for_reads(conn, &state, &outcome, now).await?;
     Ok(Committed {
         state_changed: states_now(&state, &outcome),
-        said_erased: outcome.said_erased,
+        masked,
     })
 }
 

@@ -23,5 +23,9 @@ pub async fn commit(
 ) -> Result<BTreeSet<String>, sqlx::Error> {
     let committed = mirror::commit(conn, observed, via, settles, now).await?;
     group_text::follow(conn, &committed.state_changed, via, now).await?;
-    Ok(committed.said_erased)
+    Ok(committed
+        .masked
+        .keys()
+        .map(|place| observed[*place].cause.clone())
+        .collect())
 }

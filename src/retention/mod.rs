@@ -77,6 +77,8 @@ impl Class {
 
 /// Rows that are looked at in one transaction.
 const BATCH: i64 = 500;
+/// The same where rows are looked through in rounds: most of them are not due.
+const BATCH_OF_ROUND: i64 = 2_000;
 /// Batches of one periodic run and place; what is left waits for the next.
 const BATCHES_MAX: u32 = 200;
 
@@ -195,7 +197,12 @@ impl Retention {
             (None, Extent::Count) if place.is_in_rounds() => store::Progress::default(),
             _ => store::progress(&mut transaction, place).await?,
         };
-        let looked = places::look(&mut transaction, place, &start, before, BATCH).await?;
+        let limit = if place.is_in_rounds() {
+            BATCH_OF_ROUND
+        } else {
+            BATCH
+        };
+        let looked = places::look(&mut transaction, place, &start, before, limit).await?;
         let Some(last) = looked.last().map(|one| one.at.clone()) else {
             if place.is_in_rounds() && extent != Extent::Count {
                 store::advance(&mut transaction, place, &store::Progress::default()).await?;

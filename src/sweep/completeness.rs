@@ -84,10 +84,10 @@ pub async fn of_conversation(
                coalesce(known.receipts, 0) as "receipts!", coalesce(known.missing, 0) as "missing!",
                coalesce(known.stale, 0) as "stale!", coalesce(known.gone, 0) as "gone!",
                coalesce(known.extra, 0) as "extra!",
-               (select count(*) from webhook
-                where webhook.conversation_sid = $1 and webhook.state = 'set_aside') as "set_aside!",
-               (select count(*) from webhook
-                where webhook.conversation_sid = $1 and webhook.state = 'pending') as "pending!"
+               (select count(*) from webhook_set_aside join webhook using (webhook_id)
+                where webhook.conversation_sid = $1) as "set_aside!",
+               (select count(*) from webhook_pending join webhook using (webhook_id)
+                where webhook.conversation_sid = $1) as "pending!"
         from conversation
         left join conversation_check as known on known.conversation_sid = conversation.conversation_sid
         where conversation.conversation_sid = $1"#,
@@ -154,8 +154,8 @@ pub async fn total(conn: &mut PgConnection) -> Result<Total, sqlx::Error> {
                min(coalesce(last_at, first_seen_at)) as unverified_since,
                coalesce(sum(participants), 0)::bigint as "participants!",
                coalesce(sum(messages), 0)::bigint as "messages!", coalesce(sum(receipts), 0)::bigint as "receipts!",
-               (select count(*) from webhook where state = 'set_aside') as "set_aside!",
-               (select count(*) from webhook where state = 'pending') as "pending!"
+               (select count(*) from webhook_set_aside) as "set_aside!",
+               (select count(*) from webhook_pending) as "pending!"
         from live"#
     )
     .fetch_one(&mut *conn)

@@ -495,7 +495,10 @@ async fn both_sources_in_any_order_come_to_the_same_rows_in_the_database() {
             }
             app.app.projector.run_until_idle().await.unwrap();
         }
-        assert_eq!(tables::count(&app, "webhook where state = 'set_aside'").await, 0);
+        assert_eq!(
+            tables::count(&app, "webhook_state where state = 'set_aside'").await,
+            0
+        );
         tables::execute(&app, NOT_TOLD_BY_EVENTS).await;
         let found = tables::mirror_and_ledger(&app).await;
         assert_eq!(expected.len(), found.len(), "{ops:?} {deliveries:?}");
@@ -521,7 +524,7 @@ async fn rows_after(app: &TestApp, told: &[Told], order: &[usize], batches: &[us
     }
     let set_aside = tables::rows(
         app,
-        "select webhook_id::text from webhook where state = 'set_aside'",
+        "select webhook_id::text from webhook_state where state = 'set_aside'",
     )
     .await;
     assert_eq!(set_aside, Vec::<String>::new());

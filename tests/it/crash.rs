@@ -322,7 +322,10 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
         projector(app.pool().clone()).run_until_idle().await.unwrap();
         assert_eq!(tables::mirror_and_ledger(&app).await, rows, "death at {polls}");
         assert_eq!(tables::log(&app).await, log, "death at {polls}");
-        assert_eq!(tables::count(&app, "webhook where state <> 'projected'").await, 0);
+        assert_eq!(
+            tables::count(&app, "webhook_state where state <> 'projected'").await,
+            0
+        );
         if points.note("projecting", alive) {
             return;
         }

@@ -1,5 +1,6 @@
 //! Erasing a person: at Twilio, and here wherever they are named; it stays so, and the record stays whole.
 
+use std::process::Command;
 use std::time::Duration;
 
 use hookswitch::api::auth::{self, Scope};
@@ -474,4 +475,54 @@ async fn readings_of_the_past_answer_and_say_what_was_erased() {
         assert!(page.to_string().contains("erased_at"), "{path}");
         assert!(!page.to_string().contains(BUYER), "{path}");
     }
+}
+
+/// Runs `hookswitch erase` on the test's database, with no account of Twilio's.
+fn command(app: &TestApp, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .arg("erase")
+        .args(arguments)
+        .env("DATABASE_URL", app.database.url().expose_secret())
+        .env_remove("HOOKSWITCH_CONFIG")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn the_command_line_counts_first_and_erases_when_told_to() {
+    let app = TestApp::start().await;
+    let sid = story(&app).await;
+    let whom = ["--number", BUYER];
+    let (counted, said) = command(&app, &[&whom[..], &["--dry-run"]].concat());
+    assert!(counted, "{said}");
+    assert!(
+        said.contains(sid.as_str()) && said.contains("messages_written: 1 would be erased"),
+        "{said}"
+    );
+    let told = [
+        "--only-here",
+        "--asked-by",
+        "the customer",
+        "--reason",
+        "by letter",
+    ];
+    let (unsure, said) = command(&app, &[&whom[..], &told].concat());
+    assert!(!unsure && said.contains("repeat it with --yes"), "{said}");
+    assert!(
+        !where_named(&app, OF_BUYER).await.is_empty(),
+        "only counted so far"
+    );
+    let (asked, said) = command(&app, &[&whom[..], &["--yes"]].concat());
+    assert!(!asked && said.contains("--asked-by"), "{said}");
+    let (erased, said) = command(&app, &[&whom[..], &told, &["--yes"]].concat());
+    assert!(erased && said.contains("is completed"), "{said}");
+    assert!(!said.contains("5555550101"), "{said}");
+    assert_eq!(where_named(&app, OF_BUYER).await, [""; 0]);
+    let (held, said) = command(&app, &["--identity", "noor", "--dry-run"]);
+    assert!(
+        !held && said.contains("holds lines") && said.contains(sid.as_str()),
+        "{said}"
+    );
 }

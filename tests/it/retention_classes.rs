@@ -286,7 +286,7 @@ async fn sends_lose_their_words_once_nothing_comes_of_them() {
         attributes: None,
         requested_by: "crm".to_owned(),
     };
-    let sent = app.app.api.outbox.send(send).await.unwrap();
+    let queued = app.app.api.outbox.send(send).await.unwrap();
     let rules = rules(
         &app,
         config::Retention {
@@ -297,12 +297,16 @@ async fn sends_lose_their_words_once_nothing_comes_of_them() {
     );
     app.clock.advance(SignedDuration::from_hours(25));
     rules.run_all(Class::MessageBodies, false).await.unwrap();
-    let said = format!("outbound_message where body = '{WORDS}'");
-    assert_eq!(sql::count(app.pool(), &said).await, 1, "it is still to be sent");
+    let with_words = format!("outbound_message where body = '{WORDS}'");
+    assert_eq!(
+        sql::count(app.pool(), &with_words).await,
+        1,
+        "it is still to be sent"
+    );
     app.settle_for(SignedDuration::from_secs(5)).await;
     rules.run_all(Class::MessageBodies, false).await.unwrap();
-    assert_eq!(sql::count(app.pool(), &said).await, 0);
-    let shown = hookswitch::outbox::find(&mut *app.conn().await, sent.outbound_message_id)
+    assert_eq!(sql::count(app.pool(), &with_words).await, 0);
+    let shown = hookswitch::outbox::find(&mut *app.conn().await, queued.outbound_message_id)
         .await
         .unwrap()
         .unwrap();

@@ -27,6 +27,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("outbound_message", "src/outbox/"),
     ("participant", "src/mirror/"),
     ("participant_version", "src/mirror/"),
+    ("projected_batch", "src/inbox/"),
     ("projection_lane", "src/inbox/"),
     ("quarantined_webhook", "src/inbox/"),
     ("receipt_version", "src/mirror/"),
@@ -39,6 +40,8 @@ const OWNERS: &[(&str, &str)] = &[
     ("transfer_method", "src/transfer/"),
     ("transfer_step", "src/transfer/"),
     ("webhook", "src/inbox/"),
+    ("webhook_pending", "src/inbox/"),
+    ("webhook_set_aside", "src/inbox/"),
 ];
 
 /// A word that belongs to some places of `src/` alone.

@@ -103,12 +103,6 @@ impl Conversation {
 impl Fold<'_> {
     pub(super) fn conversation(&mut self, change: &ConversationChange) {
         let sid = &change.conversation_sid;
-        let masked = self
-            .state
-            .conversations
-            .get(sid)
-            .and_then(|row| row.erased.conversation(change));
-        let change = self.without_erased(masked.as_ref(), change);
         let settles = self.settles(sid.as_str(), |state| {
             state.conversations.get(sid).map(|row| row.revision)
         });

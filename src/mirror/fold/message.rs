@@ -34,12 +34,6 @@ impl Fold<'_> {
     pub(super) fn message(&mut self, change: &MessageChange) {
         let (sid, conversation_sid) = (&change.message_sid, &change.conversation_sid);
         let key = (conversation_sid.clone(), sid.clone());
-        let masked = self
-            .state
-            .messages
-            .get(&key)
-            .and_then(|row| row.erased.message(change));
-        let change = self.without_erased(masked.as_ref(), change);
         self.note_orphan(conversation_sid);
         self.note_activity(change);
         let settles = self.settles(sid.as_str(), |state| {

@@ -62,8 +62,6 @@ pub struct Outcome {
     pub messages_in_doubt: BTreeSet<(ConversationSid, MessageSid)>,
     /// Conversations whose state changed, for those who wait for it.
     pub state_changed: BTreeSet<ConversationSid>,
-    /// The causes that said again what had been erased; that was dropped.
-    pub said_erased: BTreeSet<String>,
 }
 
 /// What all changes of a batch share.
@@ -74,8 +72,57 @@ pub struct Context<'a> {
     pub settles: Option<&'a Revisions>,
 }
 
-/// Applies one change.
-pub fn apply(state: &mut State, outcome: &mut Outcome, context: Context<'_>, observed: &Observed) {
+/// The change without what was erased of its subject; `None` where it says nothing of that. A user is found by the account
+/// too.
+pub fn without_erased(state: &State, account_sid: Option<&AccountSid>, change: &Change) -> Option<Change> {
+    match change {
+        Change::Conversation(change) => {
+            let row = state.conversations.get(&change.conversation_sid)?;
+            row.erased.conversation(change).map(Change::Conversation)
+        }
+        Change::Participant(change) => {
+            let key = (change.conversation_sid.clone(), change.participant_sid.clone());
+            let row = state.participants.get(&key)?;
+            row.erased.participant(change).map(Change::Participant)
+        }
+        Change::Message(change) => {
+            let key = (change.conversation_sid.clone(), change.message_sid.clone());
+            let row = state.messages.get(&key)?;
+            row.erased.message(change).map(Change::Message)
+        }
+        Change::User(change) => {
+            let row = state
+                .users
+                .get(&(account_sid?.clone(), change.user_sid.clone()))?;
+            row.erased.user(change).map(Change::User)
+        }
+        Change::ConversationState(_)
+        | Change::ConversationRemoved { .. }
+        | Change::Receipt(_)
+        | Change::Unread { .. } => None,
+    }
+}
+
+/// Applies one change. Answers with the change as it was taken where it said again what had been erased: without that.
+pub fn apply(
+    state: &mut State,
+    outcome: &mut Outcome,
+    context: Context<'_>,
+    observed: &Observed,
+) -> Option<Change> {
+    let Some(change) = without_erased(state, Some(&observed.account_sid), &observed.change) else {
+        apply_whole(state, outcome, context, observed);
+        return None;
+    };
+    let masked = Observed {
+        change,
+        ..observed.clone()
+    };
+    apply_whole(state, outcome, context, &masked);
+    Some(masked.change)
+}
+
+fn apply_whole(state: &mut State, outcome: &mut Outcome, context: Context<'_>, observed: &Observed) {
     let mut fold = Fold {
         state,
         outcome,
@@ -135,14 +182,6 @@ impl Fold<'_> {
             row.dirty = true;
             self.outcome.to_fetch.insert(sid.clone());
         }
-    }
-
-    /// The masked change, where there is one, and a note of who said again what had been erased.
-    fn without_erased<'c, C>(&mut self, masked: Option<&'c C>, change: &'c C) -> &'c C {
-        if masked.is_some() {
-            self.outcome.said_erased.insert(self.observed.cause.clone());
-        }
-        masked.unwrap_or(change)
     }
 
     fn note_orphan(&mut self, sid: &ConversationSid) {

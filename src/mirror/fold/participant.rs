@@ -34,12 +34,6 @@ impl Fold<'_> {
     pub(super) fn participant(&mut self, change: &ParticipantChange) {
         let (sid, conversation_sid) = (&change.participant_sid, &change.conversation_sid);
         let key = (conversation_sid.clone(), sid.clone());
-        let masked = self
-            .state
-            .participants
-            .get(&key)
-            .and_then(|row| row.erased.participant(change));
-        let change = self.without_erased(masked.as_ref(), change);
         self.note_orphan(conversation_sid);
         let settles = self.settles(sid.as_str(), |state| {
             state.participants.get(&key).map(|row| row.revision)

@@ -28,8 +28,6 @@ impl Fold<'_> {
             .get(&key)
             .map(|row| row.erased.clone())
             .unwrap_or_default();
-        let masked = erased.user(change);
-        let change = self.without_erased(masked.as_ref(), change);
         let newer = self
             .state
             .users

@@ -16,10 +16,12 @@ async fn with_set_aside(webhooks: usize) -> Office {
             &ConversationSid=CH00000000000000000000000000000001&MessageSid=IM{number:032x}&Body=secret"
         );
         let sql = format!(
-            "insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
+            "with stored as (insert into webhook (received_at, account_sid, conversation_sid, event_type, dedupe_key, method, form,
                 token_index, url_candidate, lane)
             values (now(), 'AC00000000000000000000000000000001', 'CH00000000000000000000000000000001', 'onMessageAdded',
-                gen_random_uuid(), 'POST', convert_to('{form}', 'UTF8'), 0, 'as configured', 0)"
+                gen_random_uuid(), 'POST', convert_to('{form}', 'UTF8'), 0, 'as configured', 0)
+            returning lane, webhook_id)
+            insert into webhook_pending (lane, webhook_id) select lane, webhook_id from stored"
         );
         execute(&office.pool, &sql).await;
     }

@@ -57,8 +57,8 @@ async fn a_full_database_takes_nothing_and_gives_nothing_up() {
         assert!(Instant::now() < deadline, "projecting was never tried");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(count(&pool, "webhook where state = 'set_aside'").await, 0);
-    assert!(count(&pool, "webhook where state = 'pending'").await >= 4);
+    assert_eq!(count(&pool, "webhook_state where state = 'set_aside'").await, 0);
+    assert!(count(&pool, "webhook_state where state = 'pending'").await >= 4);
     execute(&pool, "drop trigger full_disk on message").await;
     all_kept(&pool, &[]).await;
     assert_eq!(

@@ -208,9 +208,9 @@ const PROBES: usize = 999;
 /// Every webhook that was answered 200 is there once, and is projected soon.
 async fn all_kept(pool: &PgPool, acked: &[usize]) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while count(pool, "webhook where state = 'pending'").await > 0 {
+    while count(pool, "webhook_state where state = 'pending'").await > 0 {
         if Instant::now() >= deadline {
-            let states = values(pool, "select state || count(*) from webhook group by state").await;
+            let states = values(pool, "select state || count(*) from webhook_state group by state").await;
             panic!("webhooks are not projected: {states:?}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -218,7 +218,7 @@ async fn all_kept(pool: &PgPool, acked: &[usize]) {
     let doubled = "webhook group by account_sid, form having count(*) > 1";
     let doubled = values(pool, &format!("select count(*)::text from {doubled}")).await;
     assert_eq!(doubled, Vec::<String>::new());
-    assert_eq!(count(pool, "webhook where state <> 'projected'").await, 0);
+    assert_eq!(count(pool, "webhook_state where state <> 'projected'").await, 0);
     let mirrored = values(pool, "select message_sid from message").await;
     let mirrored: std::collections::HashSet<String> = mirrored.into_iter().collect();
     let lost: Vec<&usize> = acked

@@ -63,7 +63,7 @@ pub(crate) async fn log(app: &TestApp) -> Vec<String> {
 /// Forgets all that was received, and all that came of it.
 pub(crate) async fn empty(app: &TestApp) {
     let tables =
-        "webhook, conversation, participant, message, delivery_receipt, chat_user, conversation_version,
+        "webhook, webhook_pending, webhook_set_aside, projected_batch, conversation, participant, message, delivery_receipt, chat_user, conversation_version,
         participant_version, message_version, receipt_version, holding, tenure, line_lease,
         event, task, group_text";
     execute(app, &format!("truncate {tables}")).await;
@@ -71,12 +71,14 @@ pub(crate) async fn empty(app: &TestApp) {
 
 /// As [`empty`], but what was received waits to be projected.
 pub(crate) async fn unproject(app: &TestApp) {
-    let tables = "conversation, participant, message, delivery_receipt, chat_user, conversation_version,
+    let tables = "webhook_set_aside, projected_batch, conversation, participant, message, delivery_receipt, chat_user, conversation_version,
         participant_version, message_version, receipt_version, holding, tenure, line_lease, event,
         task, group_text";
     execute(
         app,
-        &format!("truncate {tables}; update webhook set state = 'pending', settled_at = null, reason = null"),
+        &format!(
+            "truncate {tables}; insert into webhook_pending (lane, webhook_id) select lane, webhook_id from webhook"
+        ),
     )
     .await;
 }
@@ -89,7 +91,7 @@ pub(crate) async fn assert_queue_is_empty(app: &TestApp) {
     )
     .await;
     assert_eq!(left, Vec::<String>::new());
-    assert_eq!(count(app, "webhook where state <> 'projected'").await, 0);
+    assert_eq!(count(app, "webhook_state where state <> 'projected'").await, 0);
 }
 
 /// Of every line: tenures that leave no hole and do not overlap.

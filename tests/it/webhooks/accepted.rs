@@ -30,7 +30,7 @@ async fn a_post_is_kept_byte_for_byte_and_projected() {
     assert_eq!(value(app.pool(), kept).await, Some(webhook.encoded()));
     let judged =
         "select concat_ws(' ', method, event_type, conversation_sid, token_index, idempotency_token, state)
-        from webhook";
+        from webhook join webhook_state using (webhook_id)";
     let expected = format!("POST onMessageAdded {} 0 4b1f pending", sid("CH", 1));
     assert_eq!(value(app.pool(), judged).await, Some(expected));
 
@@ -40,7 +40,10 @@ async fn a_post_is_kept_byte_for_byte_and_projected() {
         sid("IM", 100_000)
     );
     assert_eq!(count(app.pool(), &message).await, 1);
-    assert_eq!(count(app.pool(), "webhook where state = 'projected'").await, 1);
+    assert_eq!(
+        count(app.pool(), "webhook_state where state = 'projected'").await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -70,7 +73,10 @@ async fn twenty_copies_at_once_are_one_webhook_and_all_are_answered_200() {
     assert_eq!(count(app.pool(), "webhook").await, 1);
     app.app.projector.run_until_idle().await.unwrap();
     assert_eq!(webhook.send(&app.url).await.status, 200);
-    assert_eq!(count(app.pool(), "webhook where state = 'projected'").await, 1);
+    assert_eq!(
+        count(app.pool(), "webhook_state where state = 'projected'").await,
+        1
+    );
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ fn crowd(round: usize) -> Vec<Webhook> {
 }
 
 async fn pending(app: &TestApp) -> usize {
-    count(app.pool(), "webhook where state = 'pending'").await
+    count(app.pool(), "webhook_state where state = 'pending'").await
 }
 
 #[tokio::test]
@@ -178,7 +178,11 @@ async fn a_crowd_with_one_that_the_database_refuses_is_acked_and_the_others_are_
     );
     app.app.projector.run_until_idle().await.unwrap();
     assert_eq!(count(app.pool(), "message").await, CONVERSATIONS * 2 - 1);
-    let set_aside = values(app.pool(), "select reason from webhook where state = 'set_aside'").await;
+    let set_aside = values(
+        app.pool(),
+        "select reason from webhook_state where state = 'set_aside'",
+    )
+    .await;
     assert_eq!(
         set_aside,
         ["the database refused it: SQLSTATE 23514, constraint poison"]

@@ -21,7 +21,7 @@ async fn send(app: &TestApp, body: &str) -> Answer {
 }
 
 async fn states(app: &TestApp) -> Vec<String> {
-    let sql = "select concat_ws(': ', state, reason) from webhook order by webhook_id";
+    let sql = "select concat_ws(': ', state, reason) from webhook_state order by webhook_id";
     values(app.pool(), sql).await
 }
 
@@ -132,7 +132,10 @@ async fn no_text_keeps_an_event_out_of_the_mirror() {
         app.app.projector.run_until_idle().await.unwrap();
         assert_eq!(count(app.pool(), "message").await, number + 1, "{odd}");
     }
-    assert_eq!(count(app.pool(), "webhook where state <> 'projected'").await, 0);
+    assert_eq!(
+        count(app.pool(), "webhook_state where state <> 'projected'").await,
+        0
+    );
 }
 
 #[tokio::test]

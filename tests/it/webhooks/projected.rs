@@ -14,7 +14,7 @@ async fn backlog(app: &TestApp) -> Backlog {
 async fn outcome(app: &TestApp, webhook: &Webhook) -> String {
     assert_eq!(webhook.send(&app.url).await.status, 200);
     assert_eq!(app.app.projector.run_until_idle().await.unwrap(), 1);
-    let sql = "select concat_ws(': ', state, reason) from webhook order by webhook_id desc limit 1";
+    let sql = "select concat_ws(': ', state, reason) from webhook_state order by webhook_id desc limit 1";
     value(app.pool(), sql).await.unwrap()
 }
 
@@ -163,7 +163,11 @@ async fn one_that_the_database_refuses_stops_no_other_and_is_projected_after_the
             set_aside: 1
         }
     );
-    let reason = value(app.pool(), "select reason from webhook where state = 'set_aside'").await;
+    let reason = value(
+        app.pool(),
+        "select reason from webhook_state where state = 'set_aside'",
+    )
+    .await;
     assert_eq!(
         reason.as_deref(),
         Some("the database refused it: SQLSTATE 23514, constraint no_poison")
