@@ -101,7 +101,8 @@ pub async fn verify(
                 break;
             }
             (inside, outside) => match checked(number, before.as_ref(), inside.as_ref(), outside) {
-                // The outside copy may name the very entry; where it cannot, the seal is named.
+                // Whoever made the seals anew did it for the sake of an entry: the outside copy may name it. Where it
+                // cannot, the seal is named.
                 Ok(seal) => seal,
                 Err(wrong) => {
                     let (difference, outside) = *wrong;
@@ -109,10 +110,8 @@ pub async fn verify(
                         return Ok(Err(difference));
                     };
                     let after = before.as_ref().map_or_else(Position::default, |seal| seal.last);
-                    return Ok(Err(match check_entries(pool, after, &outside).await? {
-                        Err(of_entry) => of_entry,
-                        Ok(_) => difference,
-                    }));
+                    let entry = first_wrong_entry(pool, copy.as_mut(), after, outside).await?;
+                    return Ok(Err(entry.unwrap_or(difference)));
                 }
             },
         };
@@ -129,6 +128,32 @@ pub async fn verify(
     let mut conn = pool.acquire().await?;
     verified.unsealed = store::entries_after(&mut conn, last, UNSEALED_COUNTED).await?;
     Ok(Ok(verified))
+}
+
+/// The first entry that is not as the outside copy has it, from a seal of that copy on.
+async fn first_wrong_entry(
+    pool: &PgPool,
+    mut copy: Option<&mut Copy>,
+    mut after: Position,
+    mut seal: Seal,
+) -> Result<Option<Difference>, VerifyError> {
+    loop {
+        if let Err(of_entry) = check_entries(pool, after, &seal).await? {
+            return Ok(Some(of_entry));
+        }
+        let next = match &mut copy {
+            Some(copy) => next_from(copy, seal.seal + 1)?,
+            None => None,
+        };
+        let follows = |next: &Seal| next.previous == seal.hash && next.hash == next.expected_hash();
+        match next {
+            Some(next) if follows(&next) => {
+                after = seal.last;
+                seal = next;
+            }
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// The seal of that number in the copy, if it has one.

@@ -66,7 +66,9 @@ pub async fn recreate(options: &PgConnectOptions, name: &str) -> Result<PgConnec
 /// It has no deadline, since a migration of a large table takes its time and should not be begun again and again; but it
 /// is given up where the database falls silent meanwhile.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
-    let (mut conn, mut beside) = (connect(options).await?, connect(options).await?);
+    // What is there already needs no word.
+    let quiet = options.clone().options([("client_min_messages", "warning")]);
+    let (mut conn, mut beside) = (connect(&quiet).await?, connect(options).await?);
     tokio::select! {
         migrated = bring_up_to_date(&mut conn) => migrated,
         error = silence(&mut beside) => Err(unreachable(&error)),

@@ -23,6 +23,7 @@ mod retention;
 mod retention_classes;
 mod sandbox;
 mod server;
+mod sources;
 mod support;
 mod sweep;
 mod tidy;

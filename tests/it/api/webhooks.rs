@@ -1,7 +1,10 @@
 //! Webhooks that could not be projected: listed, looked at, replayed.
 
+use std::process::Command;
+
 use hookswitch::db::Notices;
 use hookswitch::inbox::process::Projector;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{Office, office};
@@ -130,4 +133,59 @@ async fn a_replay_projects_after_a_fix_or_sets_aside_again() {
         office.post("/v1/webhooks/99/replay", &json!({})).await.problem(),
         "not_found"
     );
+}
+
+fn replay(office: &Office, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .arg("replay")
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env_clear()
+        .env("DATABASE_URL", office.database.url().expose_secret())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_lists_shows_and_replays() {
+    let office = with_set_aside(2).await;
+    let (good, said) = replay(&office, &["--list"]);
+    assert!(good && said.lines().count() == 2, "{said}");
+    assert!(said.starts_with("1 set_aside \"onMessageAdded\""), "{said}");
+    assert!(
+        said.contains("`Index` is missing or not a whole number"),
+        "{said}"
+    );
+
+    let (good, said) = replay(&office, &["--show", "2"]);
+    assert!(
+        good && said.contains("\"Body\" (6 bytes)") && !said.contains("secret"),
+        "{said}"
+    );
+    let revealed = "event where type = 'webhook.revealed'";
+    assert_eq!(count(&office.pool, revealed).await, 0);
+    let (good, said) = replay(&office, &["--show", "2", "--reveal"]);
+    assert!(good && said.contains("\"Body\" \"secret\""), "{said}");
+    assert_eq!(count(&office.pool, revealed).await, 1);
+    let (good, said) = replay(&office, &["--show", "9"]);
+    assert!(!good && said.contains("there is no webhook 9"), "{said}");
+
+    let fix = "update webhook set form = form || convert_to('&Index=7&DateCreated=2026-01-02T03:04:05.678Z', 'UTF8')
+        where webhook_id = 1";
+    execute(&office.pool, fix).await;
+    let (good, said) = replay(&office, &["1"]);
+    assert!(good && said.contains("replayed 1; set aside now: 1"), "{said}");
+    let (good, said) = replay(&office, &[]);
+    assert!(
+        good && said.contains("replayed 1; set aside now: 1"),
+        "the other is as it was: {said}"
+    );
+    let states = value(
+        &office.pool,
+        "select string_agg(state, ' ' order by webhook_id) from webhook_state",
+    )
+    .await;
+    assert_eq!(states.as_deref(), Some("projected set_aside"));
 }

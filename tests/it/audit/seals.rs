@@ -150,8 +150,23 @@ async fn seals_made_anew_are_caught_by_the_copy_outside() {
         .await
         .expect("by itself the database looks as it should");
     let found = log.verify_against_the_file().await.unwrap_err();
-    // Times of sealing differ from the first seal on, whose entries are as they were.
-    assert_eq!(found, Difference::SealAltered(1));
+    // Times of sealing differ from the first seal on, whose entries are as they were: it is the entry that is named.
+    let Difference::Altered {
+        seal: 2, position, ..
+    } = found
+    else {
+        panic!("{found:?}");
+    };
+    let place = format!(
+        "(commit_xid, event_id) = ({}, {})",
+        position.commit_xid, position.event_id
+    );
+    assert_eq!(place, fifth);
+
+    let log = sealed().await;
+    log.seal_anew().await;
+    let found = log.verify_against_the_file().await.unwrap_err();
+    assert_eq!(found, Difference::SealAltered(1), "no entry differs");
 
     let log = sealed().await;
     log.tamper("delete from seal where seal_number = (select max(seal_number) from seal)")

@@ -3,6 +3,7 @@
 
 mod database;
 mod full;
+mod killed;
 mod load;
 mod network;
 mod process;

@@ -4,7 +4,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -21,12 +21,18 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start(database: &Database, url: &str) -> Self {
+        Self::start_with(&database.server.url(), url, &[])
+    }
+
+    /// With other settings beside, or instead of, [`settings`].
+    pub(super) fn start_with(database: &SecretString, url: &str, others: &[(&str, &str)]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
             .arg("serve")
             .current_dir(std::env::temp_dir())
             .env_clear()
             .envs(settings(url))
-            .env("DATABASE_URL", database.server.url().expose_secret())
+            .envs(others.iter().copied())
+            .env("DATABASE_URL", database.expose_secret())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
