@@ -443,8 +443,13 @@ async fn readings_of_the_past_answer_and_say_what_was_erased() {
         .unwrap();
     drop(conn);
     let get = async |path: &str| -> Value {
+        let url = if path.starts_with('/') {
+            format!("{}{path}", app.url)
+        } else {
+            format!("{}/v1/conversations/{sid}/{path}", app.url)
+        };
         let answer = http()
-            .get(format!("{}/v1/conversations/{sid}/{path}", app.url))
+            .get(url)
             .bearer_auth(key.key.expose_secret())
             .send()
             .await
@@ -474,6 +479,26 @@ async fn readings_of_the_past_answer_and_say_what_was_erased() {
         let page = get(&path).await;
         assert!(page.to_string().contains("erased_at"), "{path}");
         assert!(!page.to_string().contains(BUYER), "{path}");
+    }
+    erase(&app, maya(), Upstream::None).await;
+    let lines = format!("/v1/lines/{}/tenures", LINE.replace('+', "%2B"));
+    for path in [
+        "/v1/group-texts",
+        "/v1/transfers",
+        "/v1/conversations",
+        "/v1/events",
+        "/v1/health/lines",
+        "/v1/erasures",
+        lines.as_str(),
+        "sends",
+        "timeline",
+        "versions",
+    ] {
+        let answer = get(path).await.to_string();
+        assert!(
+            !answer.contains(BUYER) && !answer.contains("maya"),
+            "{path}: {answer}"
+        );
     }
 }
 

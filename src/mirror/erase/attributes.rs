@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::{Keys, Looked, Window, count, person};
+use super::{Keys, Looked, Window, count, person, seats};
 
 const ATTRIBUTES: &[&str] = &["attributes"];
 
@@ -72,7 +72,7 @@ pub async fn erase_participants(
     keys: Keys<'_>,
     now: Timestamp,
 ) -> Result<i64, sqlx::Error> {
-    person::erase_participant_attributes(conn, keys, None, now).await
+    seats::erase_attributes(conn, keys, None, now).await
 }
 
 /// Users in the order of their keys, with those marked as due of whom nothing was told since a time.

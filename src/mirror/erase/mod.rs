@@ -9,6 +9,7 @@
 mod attributes;
 mod messages;
 pub mod person;
+mod seats;
 mod versions;
 
 use jiff::Timestamp;

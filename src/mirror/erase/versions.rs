@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::{Keys, Looked, Window, messages, person};
+use super::{Keys, Looked, Window, messages, person, seats};
 
 /// Messages that have versions, in the order of their keys, with those marked as due of which some is older.
 pub async fn message_versions_due(
@@ -75,7 +75,7 @@ pub async fn erase_participant_versions(
     before: Timestamp,
     now: Timestamp,
 ) -> Result<i64, sqlx::Error> {
-    person::erase_participant_attributes(conn, keys, Some(before), now).await
+    seats::erase_attributes(conn, keys, Some(before), now).await
 }
 
 /// As [`message_versions_due`], of conversations.
