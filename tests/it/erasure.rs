@@ -520,11 +520,11 @@ async fn the_command_line_counts_first_and_erases_when_told_to() {
     let app = TestApp::start().await;
     let sid = story(&app).await;
     let whom = ["--number", BUYER];
-    let (counted, said) = command(&app, &[&whom[..], &["--dry-run"]].concat());
-    assert!(counted, "{said}");
+    let (counted, output) = command(&app, &[&whom[..], &["--dry-run"]].concat());
+    assert!(counted, "{output}");
     assert!(
-        said.contains(sid.as_str()) && said.contains("messages_written: 1 would be erased"),
-        "{said}"
+        output.contains(sid.as_str()) && output.contains("messages_written: 1 would be erased"),
+        "{output}"
     );
     let told = [
         "--only-here",
@@ -533,21 +533,21 @@ async fn the_command_line_counts_first_and_erases_when_told_to() {
         "--reason",
         "by letter",
     ];
-    let (unsure, said) = command(&app, &[&whom[..], &told].concat());
-    assert!(!unsure && said.contains("repeat it with --yes"), "{said}");
+    let (unsure, output) = command(&app, &[&whom[..], &told].concat());
+    assert!(!unsure && output.contains("repeat it with --yes"), "{output}");
     assert!(
         !where_named(&app, OF_BUYER).await.is_empty(),
         "only counted so far"
     );
-    let (asked, said) = command(&app, &[&whom[..], &["--yes"]].concat());
-    assert!(!asked && said.contains("--asked-by"), "{said}");
-    let (erased, said) = command(&app, &[&whom[..], &told, &["--yes"]].concat());
-    assert!(erased && said.contains("is completed"), "{said}");
-    assert!(!said.contains("5555550101"), "{said}");
+    let (asked, output) = command(&app, &[&whom[..], &["--yes"]].concat());
+    assert!(!asked && output.contains("--asked-by"), "{output}");
+    let (erased, output) = command(&app, &[&whom[..], &told, &["--yes"]].concat());
+    assert!(erased && output.contains("is completed"), "{output}");
+    assert!(!output.contains("5555550101"), "{output}");
     assert_eq!(where_named(&app, OF_BUYER).await, [""; 0]);
-    let (held, said) = command(&app, &["--identity", "noor", "--dry-run"]);
+    let (held, output) = command(&app, &["--identity", "noor", "--dry-run"]);
     assert!(
-        !held && said.contains("holds lines") && said.contains(sid.as_str()),
-        "{said}"
+        !held && output.contains("holds lines") && output.contains(sid.as_str()),
+        "{output}"
     );
 }
