@@ -9,7 +9,9 @@ create function next_statement_number() returns bigint language sql volatile sec
 set search_path = pg_catalog, public, pg_temp
     return nextval('public.statement_number');
 
-drop index webhook_pending, webhook_set_aside, webhook_of_conversation;
+-- Their names are for the tables; through them the copies below are quick.
+alter index webhook_pending rename to webhook_pending_before;
+alter index webhook_set_aside rename to webhook_set_aside_before;
 
 -- Those that wait to be projected. Short-lived rows: cleaned often, so that the oldest is found at once.
 create table webhook_pending (
@@ -30,6 +32,7 @@ create table projected_batch (
     projected_at timestamptz not null,
     webhook_ids bigint[] not null
 );
+create index projected_batch_at on projected_batch (projected_at);
 
 insert into webhook_pending (lane, webhook_id) select lane, webhook_id from webhook where state = 'pending';
 insert into webhook_set_aside (webhook_id, reason, set_aside_at)
@@ -38,6 +41,7 @@ insert into projected_batch (projected_at, webhook_ids)
     select settled_at, array_agg(webhook_id order by webhook_id)
     from webhook where state = 'projected' group by settled_at order by settled_at;
 
+drop index webhook_pending_before, webhook_set_aside_before, webhook_of_conversation;
 alter table webhook drop column state, drop column reason, drop column settled_at;
 
 -- For people at a prompt, and whoever looks at few.

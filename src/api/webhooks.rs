@@ -230,6 +230,11 @@ pub(super) async fn replay(
                         .await
                 }
                 Replay::NotFound => Err(Problem::NotFound { what: "webhook" }),
+                Replay::Erased => Err(conflict(
+                    "erased",
+                    "what the webhook said was erased, so that there is nothing to project",
+                    json!({ "state": "set_aside" }),
+                )),
                 Replay::NotSetAside(state) => Err(conflict(
                     "not_set_aside",
                     "only a webhook that is set aside can be replayed",

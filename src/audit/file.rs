@@ -17,11 +17,11 @@ pub enum FileError {
     NotASeal(usize),
 }
 
-/// The number of the last seal in the file; 0 where there is none, or no file.
-pub(super) async fn last_seal(path: PathBuf) -> Result<i64, FileError> {
+/// The last seal in the file; none where there is none, or no file.
+pub(super) async fn last_seal(path: PathBuf) -> Result<Option<Seal>, FileError> {
     blocking(move || {
         if !path.exists() {
-            return Ok(0);
+            return Ok(None);
         }
         let mut file = File::open(path)?;
         last_whole_line(&mut file).map(|(seal, _)| seal)
@@ -40,6 +40,7 @@ pub(super) async fn append(path: PathBuf, seals: Vec<Seal>) -> Result<(), FileEr
             .open(&path)?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(io::Error::from)?;
         let (last, end) = last_whole_line(&mut file)?;
+        let last = last.map_or(0, |seal| seal.seal);
         file.set_len(end)?;
         let mut lines = Vec::new();
         for seal in seals.iter().filter(|seal| seal.seal > last) {
@@ -65,8 +66,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// The number of the last seal, and where its line ends.
-fn last_whole_line(file: &mut File) -> Result<(i64, u64), FileError> {
+/// The last seal, and where its line ends.
+fn last_whole_line(file: &mut File) -> Result<(Option<Seal>, u64), FileError> {
     let length = file.seek(SeekFrom::End(0))?;
     // From the end in growing steps, until a whole line is in it.
     let mut span = 64 * 1024;
@@ -77,7 +78,7 @@ fn last_whole_line(file: &mut File) -> Result<(i64, u64), FileError> {
         file.take(length - start).read_to_end(&mut tail)?;
         let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
             if start == 0 {
-                return Ok((0, 0));
+                return Ok((None, 0));
             }
             span *= 4;
             continue;
@@ -89,7 +90,7 @@ fn last_whole_line(file: &mut File) -> Result<(i64, u64), FileError> {
         }
         let line = &tail[begin.map_or(0, |at| at + 1)..end];
         let seal: Seal = serde_json::from_slice(line).map_err(|_| FileError::NotASeal(0))?;
-        return Ok((seal.seal, start + end as u64 + 1));
+        return Ok((Some(seal), start + end as u64 + 1));
     }
 }
 
@@ -152,11 +153,11 @@ mod tests {
     async fn a_line_cut_short_is_written_again_and_none_is_doubled() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("seals");
-        assert_eq!(last_seal(path.clone()).await.unwrap(), 0);
+        assert_eq!(last_seal(path.clone()).await.unwrap(), None);
         append(path.clone(), vec![seal(1), seal(2)]).await.unwrap();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
-        assert_eq!(last_seal(path.clone()).await.unwrap(), 1);
+        assert_eq!(last_seal(path.clone()).await.unwrap(), Some(seal(1)));
         append(path.clone(), vec![seal(2)]).await.unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), whole);
         append(path.clone(), vec![seal(1), seal(2), seal(3)])

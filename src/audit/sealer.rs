@@ -33,6 +33,12 @@ pub enum SealError {
     Database(#[from] sqlx::Error),
     #[error("an entry of the log cannot be read as one: somebody changed it; run `hookswitch audit verify`")]
     Unreadable,
+    #[error(
+        "setting audit.seal_file: the file ends with seal {0}, and the database has no such seal or another one: it was \
+         restored from an older dump, or sealed anew; run `hookswitch audit verify --against` the file, keep it, and name \
+         a new one"
+    )]
+    OtherChain(i64),
     #[error("setting audit.seal_file: cannot write the outside copy")]
     File(#[from] file::FileError),
 }
@@ -125,9 +131,17 @@ impl Sealer {
     /// between commit and file loses nothing and doubles nothing.
     async fn catch_up(&self, path: PathBuf) -> Result<(), SealError> {
         loop {
-            let last = file::last_seal(path.clone()).await?;
+            let newest = file::last_seal(path.clone()).await?;
+            let last = newest.as_ref().map_or(0, |seal| seal.seal);
             let mut seals = Vec::new();
             let mut conn = self.pool.acquire().await?;
+            if let Some(newest) = newest
+                && store::find(&mut conn, last)
+                    .await?
+                    .is_none_or(|seal| seal.hash != newest.hash)
+            {
+                return Err(SealError::OtherChain(last));
+            }
             for number in last + 1..=last + 50 {
                 let Some(seal) = store::find(&mut conn, number).await? else {
                     break;

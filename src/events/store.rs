@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use crate::events::{NewEvent, Position};
+use crate::events::{Kind, NewEvent, Position, Via};
 
 /// An entry as stored.
 #[derive(Debug, Clone)]
@@ -178,6 +178,27 @@ pub async fn of_conversation(
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| event_row!(row)).collect())
+}
+
+/// Through what the newest entry of a kind about a subject came; `None` where there is none, or it was erased.
+pub async fn last_via(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    kind: Kind,
+    subject: &str,
+) -> Result<Option<Via>, sqlx::Error> {
+    let via = sqlx::query_scalar!(
+        "-- events.last_via
+        select via from event
+        where conversation_sid = $1 and type = $2 and subject = $3
+        order by commit_xid desc, event_id desc limit 1",
+        conversation_sid,
+        kind.as_str(),
+        subject,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(via.as_deref().and_then(Via::parse))
 }
 
 /// As [`page`], of one conversation.

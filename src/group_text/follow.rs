@@ -10,6 +10,9 @@ use crate::group_text::{GroupText, Origin, State, operations, store};
 use crate::ids::{ConversationSid, new_id};
 use crate::mirror::StateNow;
 
+/// Why a group text failed that Twilio had not finished in time.
+pub(super) const ACTIVATION_TIMEOUT: &str = "activation_timeout";
+
 /// How often Twilio is asked to make one group, where it fails while adding the members.
 pub(super) const CREATE_ATTEMPTS_MAX: i16 = 3;
 
@@ -68,6 +71,14 @@ pub(super) async fn step(
             group.state = State::Initializing;
             store::update(conn, &group).await?;
             operations::tell(conn, &group, Kind::GroupTextInitializing, None, via, now).await
+        }
+        // Twilio has finished after all, after we had ceased to wait.
+        State::Failed if open && group.failure_code.as_deref() == Some(ACTIVATION_TIMEOUT) => {
+            group.state = State::Active;
+            group.failure_code = None;
+            group.failure_detail = None;
+            store::update(conn, &group).await?;
+            operations::tell(conn, &group, Kind::GroupTextActive, None, via, now).await
         }
         State::Initializing | State::Active | State::Failed | State::Closed => Ok(()),
     }

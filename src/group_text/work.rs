@@ -455,7 +455,9 @@ impl Check {
         let Some(account) = self.accounts.get(&group.account_sid) else {
             return Ok(Outcome::Wait(SignedDuration::from_secs(30)));
         };
+        let began_at = self.clock.now();
         let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
+        let members = mirror::read::participants(&mut conn, sid.as_str()).await?;
         drop(conn);
 
         let found = read(account, &sid, group.adopted).await?;
@@ -469,16 +471,28 @@ impl Check {
         }
         let patience =
             SignedDuration::try_from(self.settings.activation_timeout).unwrap_or(SignedDuration::MAX);
-        if !pending {
-            mirror::mark_verified(&mut transaction, sid.as_str(), now).await?;
+        // Members that Twilio no longer lists are a sweep's business, and it is not said that all is verified.
+        let are_listed = members.iter().filter(|one| one.removed_at.is_none()).all(|one| {
+            found
+                .participants
+                .iter()
+                .any(|other| other.sid.as_str() == one.participant_sid)
+        });
+        if !pending && are_listed {
+            mirror::mark_verified_as_of(&mut transaction, &sid, began_at).await?;
+        } else if !pending {
+            mirror::put_read(&mut transaction, &account.account_sid, &sid, None, now, now).await?;
         } else if now.duration_since(group.created_at) < patience {
             put_check(&mut transaction, &group, payload.look + 1, now).await?;
-        } else if let Some(group) = store::lock(&mut transaction, group.group_text_id).await? {
+        } else if let Some(group) = store::lock(&mut transaction, group.group_text_id)
+            .await?
+            .filter(|group| matches!(group.state, State::Requested | State::Initializing))
+        {
             let detail = "Twilio has not finished adding the members in time";
             follow::fail(
                 &mut transaction,
                 group,
-                "activation_timeout",
+                follow::ACTIVATION_TIMEOUT,
                 detail,
                 Via::Timer,
                 now,

@@ -21,6 +21,7 @@ pub(super) struct Known {
     pub(super) participants: Vec<ParticipantRow>,
     pub(super) last_holders: BTreeMap<String, String>,
     sends: Vec<LineSend>,
+    departure_was_told: bool,
 }
 
 impl Known {
@@ -36,9 +37,18 @@ impl Known {
         let held = tenures
             .into_iter()
             .filter_map(|tenure| Some((tenure.line, tenure.holder?)));
+        let participants = read::participants(conn, sid.as_str()).await?;
+        let departure_was_told = match judge::departed(&participants) {
+            Some((last, _)) => {
+                let kind = Kind::ParticipantRemoved;
+                events::last_via(conn, sid.as_str(), kind, &last.participant_sid).await? == Some(Via::Webhook)
+            }
+            None => false,
+        };
         Ok(Some(Self {
             conversation,
-            participants: read::participants(conn, sid.as_str()).await?,
+            participants,
+            departure_was_told,
             // The last of each line stays.
             last_holders: held.collect(),
             sends: store::sends_of(conn, sid.as_str()).await?,
@@ -55,6 +65,7 @@ impl Known {
             participants: &self.participants,
             last_holders: &self.last_holders,
             sends: &self.sends,
+            departure_was_told: self.departure_was_told,
             ours,
             autocreating,
         }

@@ -17,6 +17,8 @@ pub struct Situation<'a> {
     /// Of each line, who held it last, now or before.
     pub last_holders: &'a BTreeMap<String, String>,
     pub sends: &'a [LineSend],
+    /// A webhook said that the last of ours left, and when. What a read found missing may have left long before.
+    pub departure_was_told: bool,
     /// None: its account is not configured, and nothing is known of what it should be.
     pub ours: Option<Ours<'a>>,
     /// None: nobody has asked Twilio now.
@@ -55,10 +57,15 @@ pub fn judge(situation: &Situation<'_>) -> Judgement {
         judgement.found.extend(seats(situation));
         judgement.found.extend(service(situation));
         judgement.found.extend(numbers(situation));
+        // Of a number that is no longer in the group nobody writes.
+        let lines: BTreeSet<&str> = seated(situation.participants)
+            .into_iter()
+            .filter_map(|one| one.projected_address.as_deref())
+            .collect();
+        let sends = situation.sends.iter();
         judgement.found.extend(
-            situation
-                .sends
-                .iter()
+            sends
+                .filter(|send| lines.is_empty() || lines.contains(send.line.as_str()))
                 .filter_map(|send| refusals(conversation, send)),
         );
     }
@@ -148,7 +155,15 @@ fn missing(situation: &Situation<'_>) -> Option<Judged> {
     let (last, at) = departed(situation.participants)?;
     let line = last.projected_address.clone()?;
     let is_ours = situation.ours.is_some_and(|ours| ours.has(&line));
-    let safe = is_ours && roster_stood_still_since(situation.participants, at);
+    // What a read found missing may have left at any time since it came.
+    let left_at_the_earliest = if situation.departure_was_told {
+        Some(at)
+    } else {
+        last.created_at.map(|came| at.min(came + MADE_WITHIN))
+    };
+    let safe = is_ours
+        && left_at_the_earliest
+            .is_some_and(|earliest| roster_stood_still_since(situation.participants, earliest));
     Some(Judged {
         code: Code::ProjectedParticipantMissing,
         line: Some(line),
@@ -156,6 +171,9 @@ fn missing(situation: &Situation<'_>) -> Option<Judged> {
         repair: safe.then_some(Repair::ReaddParticipant),
     })
 }
+
+/// The members of a group that is made come within so much time.
+const MADE_WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
 /// Whether the handsets are the same as when our number left. Twilio and the handsets know a group by its set of
 /// numbers, so that adding ours to another set would make another group.

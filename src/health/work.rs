@@ -11,10 +11,9 @@ use crate::events::{self, Kind, Via};
 use crate::health::findings::{self, Known};
 use crate::health::{Finding, Health, Ours, Repair, RepairState, SeenBy, judge, store};
 use crate::ids::{ConversationSid, Identity, ParticipantSid, PhoneNumber, RoleSid};
-use crate::mirror::change::ParticipantChange;
-use crate::mirror::{self, Change, Observed, Version, project, read};
+use crate::mirror::{self, Observed, read};
 use crate::projection;
-use crate::projection::read::Failure;
+use crate::projection::read::{Failure, conversation, gone_now};
 use crate::queue::{self, Handler, Outcome, Task};
 use crate::twilio::requests::{ConversationUpdate, Member, NewParticipant, ParticipantUpdate};
 use crate::twilio::{Class, Error as TwilioError};
@@ -69,7 +68,9 @@ impl Repairer {
         let Some(account) = self.0.accounts.get(&finding.account_sid) else {
             return Ok(Outcome::Wait(SignedDuration::from_secs(30)));
         };
-        self.read_again(account, sid, task).await?;
+        if !self.read_again(account, sid, task).await? {
+            return Ok(Outcome::Finished);
+        }
         let Some(finding) = self.load(payload).await?.filter(is_queued) else {
             return Ok(Outcome::Done);
         };
@@ -84,8 +85,14 @@ impl Repairer {
         if repair == Repair::ReadAgain {
             return self.finish(task, &finding, RepairState::Done, "read_again").await;
         }
-        match self.act(account, sid, &finding, repair).await {
-            Ok(()) => {}
+        match self.act(account, sid, &finding, repair, task).await {
+            Ok(Act::Done) => {}
+            Ok(Act::NotOurs) => return Ok(Outcome::Finished),
+            Ok(Act::NoLongerSafe) => {
+                return self
+                    .finish(task, &finding, RepairState::Failed, "no_longer_safe")
+                    .await;
+            }
             Err(Failure::Twilio(error)) if is_final(&error) => {
                 let code = error
                     .code()
@@ -95,7 +102,9 @@ impl Repairer {
             // What is not known is read when it is tried again.
             Err(failure) => return Err(failure),
         }
-        self.read_again(account, sid, task).await?;
+        if !self.read_again(account, sid, task).await? {
+            return Ok(Outcome::Finished);
+        }
         let resolved = self
             .load(payload)
             .await?
@@ -113,19 +122,34 @@ impl Repairer {
         store::find(&mut conn, &payload.conversation_sid, payload.line_finding_id).await
     }
 
-    /// The one thing to be done at Twilio. What it needs is looked up now: it may be otherwise than when it was offered.
+    /// The one thing to be done at Twilio. It is judged once more, and what it needs is looked up now: it may be otherwise
+    /// than when it was offered.
     async fn act(
         &self,
         account: &Account,
         sid: &ConversationSid,
         finding: &Finding,
         repair: Repair,
-    ) -> Result<(), Failure> {
+        task: &Task,
+    ) -> Result<Act, Failure> {
         let mut transaction = self.0.pool.begin().await?;
         let known = Known::load(&mut transaction, sid).await?;
+        let is_held = queue::is_held(&mut transaction, task.lease).await?;
         // It was locked to be read.
         transaction.rollback().await?;
-        let Some(known) = known else { return Ok(()) };
+        if !is_held {
+            return Ok(Act::NotOurs);
+        }
+        let Some(known) = known else {
+            return Ok(Act::NoLongerSafe);
+        };
+        let still = judge::judge(&known.situation(Some(Ours::of(account)), None));
+        let is_offered = still.found.iter().any(|judged| {
+            judged.code == finding.code && judged.line == finding.line && judged.repair == Some(repair)
+        });
+        if !is_offered {
+            return Ok(Act::NoLongerSafe);
+        }
         let client = &account.client;
         match repair {
             Repair::ReadAgain => {}
@@ -158,17 +182,25 @@ impl Repairer {
                 }
             }
         }
-        Ok(())
+        Ok(Act::Done)
     }
 
     /// Reads the conversation and its members, and whether members of ours that are no longer listed are gone; takes that
     /// into the mirror, and judges it.
-    async fn read_again(&self, account: &Account, sid: &ConversationSid, task: &Task) -> Result<(), Failure> {
+    ///
+    /// False: the task is another worker's by now.
+    async fn read_again(
+        &self,
+        account: &Account,
+        sid: &ConversationSid,
+        task: &Task,
+    ) -> Result<bool, Failure> {
+        let began_at = self.0.clock.now();
         let mut conn = self.0.pool.acquire().await?;
         let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
         let known = read::participants(&mut conn, sid.as_str()).await?;
         drop(conn);
-        let changes = self.read(account, sid, &known).await?;
+        let changes = conversation(account, sid, &known, gone_now(&self.0.clock)).await?;
         let observed: Vec<Observed> = changes
             .into_iter()
             .map(|change| Observed {
@@ -181,63 +213,15 @@ impl Repairer {
         let now = self.0.clock.now();
         let mut transaction = self.0.pool.begin().await?;
         projection::commit(&mut transaction, &observed, Via::Rest, Some(&revisions), now).await?;
-        mirror::mark_verified(&mut transaction, sid.as_str(), now).await?;
+        mirror::mark_verified_as_of(&mut transaction, sid, began_at).await?;
         self.0
             .examine_in(&mut transaction, sid, SeenBy::Repair, None, now)
             .await?;
-        if queue::is_held(&mut transaction, task.lease).await? {
+        let is_held = queue::is_held(&mut transaction, task.lease).await?;
+        if is_held {
             transaction.commit().await?;
         }
-        Ok(())
-    }
-
-    async fn read(
-        &self,
-        account: &Account,
-        sid: &ConversationSid,
-        known: &[read::ParticipantRow],
-    ) -> Result<Vec<Change>, TwilioError> {
-        let client = &account.client;
-        let conversation = match client.fetch_conversation(sid).await {
-            Err(TwilioError::NotFound { .. }) => {
-                return Ok(vec![Change::ConversationRemoved {
-                    conversation_sid: sid.clone(),
-                    version: self.gone_now(),
-                }]);
-            }
-            other => other?,
-        };
-        let listed = client.list_participants(sid).all().await?;
-        let mut changes = project::conversation(&conversation);
-        changes.extend(listed.iter().filter_map(project::participant));
-        let absent = known.iter().filter(|one| one.removed_at.is_none()).filter(|one| {
-            listed
-                .iter()
-                .all(|other| other.sid.as_str() != one.participant_sid)
-        });
-        for one in absent {
-            let Ok(participant_sid) = ParticipantSid::try_from(one.participant_sid.as_str()) else {
-                continue;
-            };
-            match client.fetch_participant(sid, &participant_sid).await {
-                Ok(found) => changes.extend(project::participant(&found)),
-                Err(TwilioError::NotFound { .. }) => changes.push(Change::Participant(ParticipantChange {
-                    conversation_sid: sid.clone(),
-                    participant_sid,
-                    version: self.gone_now(),
-                    removed: true,
-                    fields: None,
-                    created_at: None,
-                })),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(changes)
-    }
-
-    /// When something that Twilio no longer has went away is not told; we know only that it is gone now.
-    fn gone_now(&self) -> Version {
-        Version::exact(self.0.clock.now())
+        Ok(is_held)
     }
 
     async fn finish(
@@ -275,6 +259,15 @@ impl Repairer {
         let by = finding.repair_requested_by.as_deref();
         events::append(conn, &[findings::entry(&told, kind, Via::Worker, by, now)]).await
     }
+}
+
+/// What became of the one thing to be done.
+enum Act {
+    Done,
+    /// The task is another worker's by now.
+    NotOurs,
+    /// What is known now offers this repair no longer.
+    NoLongerSafe,
 }
 
 fn is_queued(finding: &Finding) -> bool {

@@ -3,7 +3,7 @@
 //! A worker takes lanes by locking their rows and works through the oldest webhooks in them. It may die anywhere: the
 //! transaction is rolled back, the lanes are free, and the webhooks still wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -39,30 +39,33 @@ const POLL: Duration = Duration::from_secs(1);
 /// another worker.
 const LANES_AT_ONCE: i64 = (LANES / 2) as i64;
 
+/// How long a lane is left alone at first whose oldest webhook the database did not take, and at most.
+const TROUBLED_PAUSE: Duration = Duration::from_secs(2);
+const TROUBLED_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// After a batch that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Projector {
     /// Works until cancelled. A batch under way is finished first, unless the database is lost meanwhile.
     pub async fn run(self, cancel: CancellationToken) {
-        let mut limit = self.batch;
+        let mut reach = Reach::whole(self.batch);
         while !cancel.is_cancelled() {
             let woken = self.notices.webhooks.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            match self.project_unless_lost(limit).await {
-                Ok(0) => {}
-                Ok(_) => {
-                    limit = limit.saturating_mul(2).min(self.batch);
-                    continue;
+            match self.project_unless_lost(&mut reach).await {
+                Ok(settled) => {
+                    if reach.succeeded(settled) {
+                        continue;
+                    }
                 }
                 Err(error) => {
                     warn!(
                         error = &error as &dyn std::error::Error,
                         "cannot project webhooks, trying again"
                     );
-                    // It may have been too much for the time that a statement has; a smaller piece gets through.
-                    limit = (limit / 4).max(1);
+                    reach.failed();
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -76,12 +79,12 @@ impl Projector {
     }
 
     /// A batch takes as long as it takes, but nothing comes of one whose database is gone.
-    async fn project_unless_lost(&self, limit: u16) -> Result<usize, sqlx::Error> {
+    async fn project_unless_lost(&self, reach: &mut Reach) -> Result<usize, sqlx::Error> {
         let lost = self.notices.lost.notified();
         tokio::pin!(lost);
         lost.as_mut().enable();
         tokio::select! {
-            settled = self.project_lanes(limit) => settled,
+            settled = self.project_lanes(reach) => settled,
             () = lost => Err(db::lost()),
         }
     }
@@ -89,8 +92,9 @@ impl Projector {
     /// Projects until nothing waits. Answers how many webhooks that settled.
     pub async fn run_until_idle(&self) -> Result<usize, sqlx::Error> {
         let mut settled = 0;
+        let mut reach = Reach::whole(self.batch);
         loop {
-            match self.project_lanes(self.batch).await? {
+            match self.project_lanes(&mut reach).await? {
                 0 => return Ok(settled),
                 some => settled += some,
             }
@@ -98,14 +102,15 @@ impl Projector {
     }
 
     /// Settles the oldest webhooks of some lanes. 0: nothing waits that nobody works on.
-    async fn project_lanes(&self, limit: u16) -> Result<usize, sqlx::Error> {
+    async fn project_lanes(&self, reach: &mut Reach) -> Result<usize, sqlx::Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        let lanes = store::lock_waiting_lanes(&mut transaction, LANES_AT_ONCE).await?;
-        if lanes.is_empty() {
+        let (limit, but, only) = reach.begin();
+        reach.taken = store::lock_waiting_lanes(&mut transaction, limit, &but, only).await?;
+        if reach.taken.is_empty() {
             return Ok(0);
         }
-        let pending = store::pending(&mut transaction, &lanes, i64::from(limit)).await?;
+        let pending = store::pending(&mut transaction, &reach.taken, reach.webhooks()).await?;
         let mut batch = Batch::read(&pending);
         batch.commit_changes(&mut transaction, now).await?;
         batch.settle(&mut transaction, now).await?;
@@ -139,6 +144,95 @@ impl Projector {
     pub(super) fn announce(&self, projected: usize) {
         metrics::counter!("hookswitch_webhooks_projected_total").increment(projected as u64);
         self.notices.announce(Topic::Events);
+    }
+}
+
+/// How much a worker takes at a time.
+///
+/// After a batch that the database did not take it takes less: it may have been too much for the time that a statement
+/// has. What fails alone, too, waits for a lock that does not come: its lane is left alone, and tried again by itself
+/// after a growing pause, so that the other lanes do not wait behind it.
+#[derive(Debug)]
+struct Reach {
+    batch: u16,
+    webhooks: u16,
+    lanes: i64,
+    troubled: Vec<Troubled>,
+    /// Of the batch under way.
+    taken: Vec<i16>,
+    /// The batch under way is of this lane alone, which was left alone before.
+    only: Option<i16>,
+}
+
+/// A lane whose oldest webhook the database did not take.
+#[derive(Debug)]
+struct Troubled {
+    lane: i16,
+    pause: Duration,
+    again_at: Instant,
+}
+
+impl Reach {
+    fn whole(batch: u16) -> Self {
+        Self {
+            batch,
+            webhooks: batch,
+            lanes: LANES_AT_ONCE,
+            troubled: Vec::new(),
+            taken: Vec::new(),
+            only: None,
+        }
+    }
+
+    /// Which lanes to lock: so many, none of those, and only this one.
+    fn begin(&mut self) -> (i64, Vec<i16>, Option<i16>) {
+        let now = Instant::now();
+        let due = self.troubled.iter().find(|one| one.again_at <= now);
+        self.only = due.map(|one| one.lane);
+        self.taken.clear();
+        let but = self.troubled.iter().map(|one| one.lane);
+        (
+            self.lanes,
+            but.filter(|lane| self.only != Some(*lane)).collect(),
+            self.only,
+        )
+    }
+
+    fn webhooks(&self) -> i64 {
+        i64::from(if self.only.is_some() { 1 } else { self.webhooks })
+    }
+
+    /// Answers whether to look again at once, although nothing was there.
+    fn succeeded(&mut self, settled: usize) -> bool {
+        if let Some(lane) = self.only.take() {
+            self.troubled.retain(|one| one.lane != lane);
+            return true;
+        }
+        if settled > 0 {
+            self.webhooks = self.webhooks.saturating_mul(2).min(self.batch);
+            self.lanes = (self.lanes * 2).min(LANES_AT_ONCE);
+        }
+        settled > 0
+    }
+
+    fn failed(&mut self) {
+        let now = Instant::now();
+        if let Some(lane) = self.only.take() {
+            for one in self.troubled.iter_mut().filter(|one| one.lane == lane) {
+                one.pause = (one.pause * 2).min(TROUBLED_PAUSE_MAX);
+                one.again_at = now + one.pause;
+            }
+            return;
+        }
+        if self.webhooks == 1 && self.lanes == 1 {
+            self.troubled.extend(self.taken.drain(..).map(|lane| Troubled {
+                lane,
+                pause: TROUBLED_PAUSE,
+                again_at: now + TROUBLED_PAUSE,
+            }));
+        }
+        self.webhooks = (self.webhooks / 16).max(1);
+        self.lanes = 1;
     }
 }
 

@@ -87,8 +87,11 @@ pub async fn look(
         r#"-- inbox.look
         select webhook_id, state as "state!", account_sid, conversation_sid, event_type, format, webhook_state.reason,
                received_at, form,
-               coalesce(set_aside_at, (select max(projected_at) from projected_batch
-                   where state = 'projected' and webhook_ids @> array[$1::bigint])) as settled_at
+               -- Mostly projected at once: the first batches since then are looked through, an hour of them at most.
+               coalesce(set_aside_at, (select projected_at from projected_batch
+                   where state = 'projected' and webhook_ids @> array[$1::bigint]
+                     and projected_at between received_at - interval '1 minute' and received_at + interval '1 hour'
+                   order by projected_at limit 1)) as settled_at
         from webhook join webhook_state using (webhook_id) left join webhook_set_aside using (webhook_id)
         where webhook_id = $1"#,
         webhook_id,
@@ -146,6 +149,8 @@ pub enum Replay {
     Waits,
     /// It is not set aside, but in this state.
     NotSetAside(String),
+    /// What it said was erased: there is nothing to project.
+    Erased,
     NotFound,
 }
 
@@ -160,17 +165,23 @@ pub async fn replay_one(
         tell_replay(conn, &format!("webhook:{webhook_id}"), 1, by, now).await?;
         return Ok(Replay::Waits);
     }
-    let state = sqlx::query_scalar!(
-        "-- inbox.state_of
-        select state as \"state!\" from webhook_state where webhook_id = $1",
+    let row = sqlx::query!(
+        r#"-- inbox.state_of
+        select state as "state!", erased_at is not null as "is_erased!"
+        from webhook_state join webhook using (webhook_id) where webhook_id = $1"#,
         webhook_id,
     )
     .fetch_optional(conn)
     .await?;
-    Ok(state.map_or(Replay::NotFound, Replay::NotSetAside))
+    Ok(match row {
+        None => Replay::NotFound,
+        Some(row) if row.state == "set_aside" && row.is_erased => Replay::Erased,
+        Some(row) => Replay::NotSetAside(row.state),
+    })
 }
 
-/// Makes all that are set aside wait again, or those named, in the caller's transaction. Answers how many.
+/// Makes all that are set aside wait again, or those named, in the caller's transaction. Answers how many. Those whose
+/// forms were erased stay where they are.
 pub async fn replay_all(
     conn: &mut PgConnection,
     webhook_ids: Option<&[i64]>,

@@ -149,18 +149,26 @@ impl Pending {
     }
 }
 
-/// Locks lanes that have work and that nobody else works on, those first whose webhooks wait longest, for the rest of
-/// the transaction.
-pub(super) async fn lock_waiting_lanes(conn: &mut PgConnection, limit: i64) -> Result<Vec<i16>, sqlx::Error> {
+/// Locks lanes that have work and that nobody else works on, but for those to be left alone, or only the one named; those
+/// first whose webhooks wait longest. For the rest of the transaction.
+pub(super) async fn lock_waiting_lanes(
+    conn: &mut PgConnection,
+    limit: i64,
+    but: &[i16],
+    only: Option<i16>,
+) -> Result<Vec<i16>, sqlx::Error> {
     sqlx::query_scalar!(
         "-- inbox.lock_waiting_lanes
         select lane from projection_lane
         cross join lateral (select webhook_id from webhook_pending as pending
             where pending.lane = projection_lane.lane order by webhook_id limit 1) as oldest
+        where lane <> all($2) and ($3::smallint is null or lane = $3)
         order by oldest.webhook_id
         limit $1
         for update of projection_lane skip locked",
         limit,
+        but,
+        only,
     )
     .fetch_all(conn)
     .await
@@ -280,14 +288,20 @@ pub(super) async fn set_aside(
     Ok(())
 }
 
-/// Makes webhooks that were set aside wait again: all of them, or those named. Answers how many.
+/// Makes webhooks that were set aside wait again: all of them, or those named, as far as their forms are not erased.
+/// Answers how many.
 pub(super) async fn replay(conn: &mut PgConnection, webhook_ids: Option<&[i64]>) -> Result<u64, sqlx::Error> {
     let replayed = sqlx::query!(
         "-- inbox.replay
-        with again as (
-            delete from webhook_set_aside where $1::bigint[] is null or webhook_id = any($1) returning webhook_id)
-        insert into webhook_pending (lane, webhook_id)
-        select webhook.lane, webhook_id from again join webhook using (webhook_id)",
+        with whole as (
+            -- Locked, so that nobody erases one that waits.
+            select webhook.webhook_id, webhook.lane from webhook join webhook_set_aside using (webhook_id)
+            where erased_at is null and ($1::bigint[] is null or webhook_id = any($1))
+            for update of webhook),
+        again as (
+            delete from webhook_set_aside using whole where webhook_set_aside.webhook_id = whole.webhook_id
+            returning whole.lane, whole.webhook_id)
+        insert into webhook_pending (lane, webhook_id) select lane, webhook_id from again",
         webhook_ids,
     )
     .execute(&mut *conn)

@@ -135,9 +135,10 @@ impl Writing {
 
     async fn write(&self, conn: &mut Option<PoolConnection<Postgres>>, batch: Vec<Request>) {
         let webhooks: Vec<&NewWebhook> = batch.iter().map(|request| &request.webhook).collect();
+        let deadline = Instant::now() + WRITE_LIMIT;
         let written = match self.store_and_project(conn, &webhooks).await {
             Some(new) => Ok(new),
-            None => self.store_in_time(conn, &webhooks).await,
+            None => self.store_in_time(conn, &webhooks, deadline).await,
         };
         match written {
             Ok(new) => answer(batch, new),
@@ -230,8 +231,8 @@ impl Writing {
         &self,
         conn: &mut Option<PoolConnection<Postgres>>,
         webhooks: &[&NewWebhook],
+        deadline: Instant,
     ) -> Result<New, sqlx::Error> {
-        let deadline = Instant::now() + WRITE_LIMIT;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
             match db::within(rest, Box::pin(self.store_once(conn, webhooks))).await {

@@ -66,6 +66,13 @@ fn sittings_of_participant(facts: Vec<&Fact>) -> Vec<Sitting> {
         at = at.max(fact.version.at);
         let to = facts.get(place + 1).map(|next| next.version.at.max(at));
         if let (Some(line), false) = (&fact.line, fact.removed) {
+            // Most facts say of a seat what was said before; what else moved (a read horizon) is no matter here.
+            if let Some(last) = sittings.last_mut().filter(|last: &&mut Sitting| {
+                last.to == Some(at) && last.line == line.as_str() && last.identity == fact.identity
+            }) {
+                last.to = to;
+                continue;
+            }
             sittings.push(Sitting {
                 participant_sid: fact.participant_sid.as_str().to_owned(),
                 line: line.as_str().to_owned(),

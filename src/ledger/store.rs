@@ -61,16 +61,21 @@ pub async fn record(
             context.ended_at,
         );
         let stored = stored.remove(sid.as_str()).unwrap_or_default();
+        // Who waited for the lock, or whose clock is behind, believes it from the last change of belief on: what was
+        // believed at any time is one ledger.
+        let believed_since = stored.iter().map(|tenure| tenure.recorded_at).max();
+        let now = believed_since.map_or(now, |since| now.max(since));
         difference.add(sid, context, derived, &stored, &leases, via, now);
     }
-    supersede(conn, &difference.superseded, now).await?;
-    insert(conn, &difference.inserted, now).await?;
+    supersede(conn, &difference.superseded).await?;
+    insert(conn, &difference.inserted).await?;
     Ok(difference.events)
 }
 
 #[derive(Debug, Default)]
 struct Difference {
-    superseded: Vec<Tenure>,
+    /// With when that was found.
+    superseded: Vec<(Tenure, Timestamp)>,
     inserted: Vec<Tenure>,
     events: Vec<NewEvent>,
 }
@@ -94,9 +99,11 @@ impl Difference {
         for (line, spans) in derived {
             let mut previous: Option<Option<String>> = None;
             let old: Vec<&Tenure> = stored.iter().filter(|tenure| tenure.line == line).collect();
+            let mut matched = BTreeSet::new();
             for span in spans {
                 let holder_before = previous.replace(span.holder.clone());
-                let known = closest(&old, &span);
+                let known = closest(&old, &span, &matched);
+                matched.extend(known.map(|tenure| tenure.tenure_id));
                 let lease = leases.get(&(sid.as_str().to_owned(), line.clone()));
                 let (cause, transfer_id) = cause_of(&span, holder_before.is_none(), known, lease);
                 if let Some(same) = known.filter(|tenure| is_same(tenure, &span) && tenure.cause == cause) {
@@ -137,7 +144,7 @@ impl Difference {
             stored
                 .iter()
                 .filter(|tenure| !kept.contains(&tenure.tenure_id))
-                .cloned(),
+                .map(|tenure| (tenure.clone(), now)),
         );
     }
 }
@@ -151,10 +158,12 @@ fn has_holder_of(tenure: &Tenure, span: &Span) -> bool {
     tenure.holder == span.holder && (tenure.cause == Cause::Removed) == span.vacant
 }
 
-/// The stored tenure that this span is, known better or with another end.
-fn closest<'a>(old: &[&'a Tenure], span: &Span) -> Option<&'a Tenure> {
+/// The stored tenure that this span is, known better or with another end. One that an earlier span is already is no
+/// other's: who comes back within a second has two.
+fn closest<'a>(old: &[&'a Tenure], span: &Span, matched: &BTreeSet<Uuid>) -> Option<&'a Tenure> {
     let distance = |tenure: &Tenure| tenure.from.duration_since(span.from).abs();
     old.iter()
+        .filter(|tenure| !matched.contains(&tenure.tenure_id))
         .filter(|tenure| has_holder_of(tenure, span) && distance(tenure) <= SignedDuration::from_secs(1))
         .min_by_key(|tenure| distance(tenure))
         .copied()
@@ -344,30 +353,31 @@ async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leases,
         .collect())
 }
 
-async fn supersede(conn: &mut PgConnection, tenures: &[Tenure], now: Timestamp) -> Result<(), sqlx::Error> {
+async fn supersede(conn: &mut PgConnection, tenures: &[(Tenure, Timestamp)]) -> Result<(), sqlx::Error> {
     if tenures.is_empty() {
         return Ok(());
     }
     let conversations: Vec<&str> = tenures
         .iter()
-        .map(|tenure| tenure.conversation_sid.as_str())
+        .map(|(tenure, _)| tenure.conversation_sid.as_str())
         .collect();
-    let ids: Vec<Uuid> = tenures.iter().map(|tenure| tenure.tenure_id).collect();
+    let ids: Vec<Uuid> = tenures.iter().map(|(tenure, _)| tenure.tenure_id).collect();
+    let times: Vec<_> = tenures.iter().map(|(_, at)| at.to_sqlx()).collect();
     sqlx::query!(
         "-- ledger.supersede
-        update tenure set superseded_at = $3
-        from unnest($1::text[], $2::uuid[]) as old (conversation_sid, tenure_id)
+        update tenure set superseded_at = old.at
+        from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as old (conversation_sid, tenure_id, at)
         where tenure.conversation_sid = old.conversation_sid and tenure.tenure_id = old.tenure_id",
         &conversations as _,
         &ids,
-        now.to_sqlx() as _,
+        &times as _,
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-async fn insert(conn: &mut PgConnection, tenures: &[Tenure], now: Timestamp) -> Result<(), sqlx::Error> {
+async fn insert(conn: &mut PgConnection, tenures: &[Tenure]) -> Result<(), sqlx::Error> {
     if tenures.is_empty() {
         return Ok(());
     }
@@ -386,13 +396,17 @@ async fn insert(conn: &mut PgConnection, tenures: &[Tenure], now: Timestamp) -> 
     let causes: Vec<&str> = tenures.iter().map(|tenure| tenure.cause.as_str()).collect();
     let transfers: Vec<Option<Uuid>> = tenures.iter().map(|tenure| tenure.transfer_id).collect();
     let vias: Vec<&str> = tenures.iter().map(|tenure| tenure.via.as_str()).collect();
+    let recorded: Vec<_> = tenures
+        .iter()
+        .map(|tenure| tenure.recorded_at.to_sqlx())
+        .collect();
     sqlx::query!(
         "-- ledger.insert
         insert into tenure (tenure_id, conversation_sid, line, holder, during, cause, transfer_id, via, recorded_at)
-        select tenure_id, conversation_sid, line, holder, tstzrange(from_at, to_at), cause, transfer_id, via, $10
+        select tenure_id, conversation_sid, line, holder, tstzrange(from_at, to_at), cause, transfer_id, via, recorded_at
         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-                    $8::uuid[], $9::text[])
-            as new (tenure_id, conversation_sid, line, holder, from_at, to_at, cause, transfer_id, via)",
+                    $8::uuid[], $9::text[], $10::timestamptz[])
+            as new (tenure_id, conversation_sid, line, holder, from_at, to_at, cause, transfer_id, via, recorded_at)",
         &ids,
         &conversations as _,
         &lines as _,
@@ -402,7 +416,7 @@ async fn insert(conn: &mut PgConnection, tenures: &[Tenure], now: Timestamp) -> 
         &causes as _,
         &transfers as _,
         &vias as _,
-        now.to_sqlx() as _,
+        &recorded as _,
     )
     .execute(conn)
     .await?;

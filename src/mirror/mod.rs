@@ -33,8 +33,7 @@ use crate::{events, ledger};
 pub use change::{Change, Observed};
 pub use fold::Revisions;
 pub use store::{
-    Inventory, inventory, inventory_from, mark_verified, mark_verified_as_of, revision_of_message,
-    revisions_of_conversation,
+    Inventory, inventory, inventory_from, mark_verified_as_of, revision_of_message, revisions_of_conversation,
 };
 pub use version::{Stamp, Verdict, Version, Weighed};
 

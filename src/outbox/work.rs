@@ -31,9 +31,12 @@ pub struct Send {
     pub health: Health,
 }
 
-/// How many of the newest messages are looked through for one that may have been sent. More than a group writes in the
-/// minutes that a message may be on its way.
-const LOOK_BACK: usize = 200;
+/// How far back messages are looked through for one that may have been sent: until they are older than it by so much.
+/// More than clocks differ.
+const LOOK_BACK: SignedDuration = SignedDuration::from_hours(3);
+
+/// And no more than so many. Where they were not enough, a person has to look.
+const LOOK_BACK_MAX: usize = 20_000;
 
 /// How long after an attempt without an answer a message that is not listed counts as not sent: what was still on its way
 /// at Twilio when we gave up has ended by then.
@@ -103,12 +106,19 @@ impl Send {
             )));
         };
         if message.state == State::Sending {
-            if let Some(sent) = look_for(account, &sid, message.outbound_message_id).await? {
-                return self.record(task, account, message, &sent).await;
-            }
+            // Not before: a list that was read too early proves nothing.
             let age = self.clock.now().duration_since(message.updated_at);
             if age < SETTLED_AFTER {
                 return Ok(Outcome::Wait(SETTLED_AFTER - age));
+            }
+            match look_for(account, &sid, &message).await? {
+                Found::Sent(sent) => return self.record(task, account, message, &sent).await,
+                Found::No => {}
+                Found::TooMany => {
+                    return Ok(Outcome::Bury(anyhow::anyhow!(
+                        "it is not among the newest {LOOK_BACK_MAX} messages"
+                    )));
+                }
             }
         }
         self.ask(task, account, &sid, message).await
@@ -188,10 +198,7 @@ impl Send {
                     .map_or_else(|| "twilio_refused".to_owned(), |code| format!("twilio_{code}"));
                 let detail = format!("{error}{}", hint(error.code()));
                 // One about credentials or the account says nothing of the line.
-                let refusal = match &error {
-                    TwilioError::Configuration { .. } => None,
-                    _ => error.code(),
-                };
+                let refusal = error.code().filter(|code| !matches!(code, 20_000..=20_999));
                 self.fail_for(task, message, &code, &detail, refusal).await
             }
         }
@@ -292,20 +299,42 @@ fn of_line(message: &OutboundMessage) -> health::Send<'_> {
     }
 }
 
-/// The message that carries our id, among the newest.
+/// What came of looking for a message that may have been sent.
+enum Found {
+    Sent(Box<Message>),
+    No,
+    /// There are more messages since then than are looked through.
+    TooMany,
+}
+
+/// The message that carries our id, from the newest back to before it was asked for.
 async fn look_for(
     account: &Account,
     sid: &ConversationSid,
-    id: Uuid,
-) -> Result<Option<Message>, TwilioError> {
-    let newest = account
-        .client
-        .list_messages(sid, Order::NewestFirst)
-        .first(LOOK_BACK)
-        .await?;
-    Ok(newest
-        .into_iter()
-        .find(|message| sent_as(message.attributes.as_str()) == Some(id)))
+    wanted: &OutboundMessage,
+) -> Result<Found, TwilioError> {
+    let until = wanted.created_at - LOOK_BACK;
+    let mut pages = account.client.list_messages(sid, Order::NewestFirst);
+    let mut seen = 0;
+    while let Some(page) = pages.next().await? {
+        seen += page.len();
+        let is_past = page
+            .last()
+            .is_some_and(|oldest| oldest.date_created.is_some_and(|at| at.at < until));
+        let sent = page
+            .into_iter()
+            .find(|message| sent_as(message.attributes.as_str()) == Some(wanted.outbound_message_id));
+        if let Some(sent) = sent {
+            return Ok(Found::Sent(Box::new(sent)));
+        }
+        if is_past {
+            break;
+        }
+        if seen >= LOOK_BACK_MAX {
+            return Ok(Found::TooMany);
+        }
+    }
+    Ok(Found::No)
 }
 
 fn sent_as(attributes: &str) -> Option<Uuid> {

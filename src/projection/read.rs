@@ -8,7 +8,8 @@ use sqlx::PgPool;
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::events::Via;
-use crate::ids::{AccountSid, ConversationSid, MessageSid};
+use crate::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid};
+use crate::mirror::read::ParticipantRow;
 use crate::mirror::{self, Change, Observed, Version, change, project};
 use crate::queue::{self, Handler, Outcome, Task};
 use crate::{projection, twilio};
@@ -74,7 +75,9 @@ impl Failure {
 impl Reader {
     async fn read(&self, account: &Account, payload: &Payload, task: &Task) -> Result<Outcome, Failure> {
         let sid = &payload.conversation_sid;
+        let began_at = self.clock.now();
         let mut conn = self.pool.acquire().await?;
+        let known = mirror::read::participants(&mut conn, sid.as_str()).await?;
         let mut revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
         if let Some(message_sid) = &payload.message_sid {
             revisions
@@ -83,8 +86,8 @@ impl Reader {
         drop(conn);
 
         let changes = match &payload.message_sid {
-            Some(message_sid) => message(account, sid, message_sid, self.gone_now()).await?,
-            None => conversation(account, sid, self.gone_now()).await?,
+            Some(message_sid) => message(account, sid, message_sid, gone_now(&self.clock)).await?,
+            None => conversation(account, sid, &known, gone_now(&self.clock)).await?,
         };
         let observed: Vec<Observed> = changes
             .into_iter()
@@ -100,24 +103,26 @@ impl Reader {
         let mut transaction = self.pool.begin().await?;
         projection::commit(&mut transaction, &observed, Via::Rest, Some(&revisions), now).await?;
         if payload.message_sid.is_none() {
-            mirror::mark_verified(&mut transaction, sid.as_str(), now).await?;
+            mirror::mark_verified_as_of(&mut transaction, sid, began_at).await?;
         }
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
         }
         Ok(Outcome::Finished)
     }
-
-    /// When a resource that Twilio no longer has went away is not told; we know only that it is gone now.
-    fn gone_now(&self) -> Version {
-        Version::exact(self.clock.now())
-    }
 }
 
-/// A conversation and its participants as Twilio has them, those that it no longer lists left alone: a sweep's business.
-async fn conversation(
+/// When a resource that Twilio no longer has went away is not told; we know only that it is gone now.
+pub fn gone_now(clock: &Clock) -> Version {
+    Version::exact(clock.now())
+}
+
+/// A conversation and its members as Twilio has them. Members that we know and that it does not list are asked for one
+/// by one: only Twilio's word that one is gone makes it so.
+pub async fn conversation(
     account: &Account,
     sid: &ConversationSid,
+    known: &[ParticipantRow],
     gone: Version,
 ) -> Result<Vec<Change>, twilio::Error> {
     let conversation = match account.client.fetch_conversation(sid).await {
@@ -129,9 +134,33 @@ async fn conversation(
         }
         other => other?,
     };
-    let participants = account.client.list_participants(sid).all().await?;
+    let listed = account.client.list_participants(sid).all().await?;
     let mut changes = project::conversation(&conversation);
-    changes.extend(participants.iter().filter_map(project::participant));
+    changes.extend(listed.iter().filter_map(project::participant));
+    let absent = known.iter().filter(|one| one.removed_at.is_none()).filter(|one| {
+        listed
+            .iter()
+            .all(|other| other.sid.as_str() != one.participant_sid)
+    });
+    for one in absent {
+        let Ok(participant_sid) = ParticipantSid::try_from(one.participant_sid.as_str()) else {
+            continue;
+        };
+        match account.client.fetch_participant(sid, &participant_sid).await {
+            Ok(found) => changes.extend(project::participant(&found)),
+            Err(twilio::Error::NotFound { .. }) => {
+                changes.push(Change::Participant(change::ParticipantChange {
+                    conversation_sid: sid.clone(),
+                    participant_sid,
+                    version: gone,
+                    removed: true,
+                    fields: None,
+                    created_at: None,
+                }));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Ok(changes)
 }
 

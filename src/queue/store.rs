@@ -246,14 +246,20 @@ pub async fn counts(conn: &mut PgConnection) -> Result<Counts, sqlx::Error> {
     })
 }
 
-/// Gives every buried task another round of attempts. Answers how many there were.
+/// Gives every buried task another round of attempts; of several for the same thing, the newest, and the others go, as
+/// do those for which one waits already. Answers how many there were.
 pub async fn requeue_dead(conn: &mut PgConnection, now: Timestamp) -> Result<u64, sqlx::Error> {
     let moved = sqlx::query!(
         "-- queue.requeue_dead
+        with doubled as (
+            delete from task
+            where state = 'dead' and exists (
+                select from task as other
+                where other.kind = task.kind and other.unique_key = task.unique_key
+                  and (other.state = 'ready' or (other.state = 'dead' and other.task_id > task.task_id)))
+            returning task_id)
         update task set state = 'ready', attempts = 0, buried_at = null, run_at = $1
-        where state = 'dead' and not exists (
-            select from task as other
-            where other.kind = task.kind and other.unique_key = task.unique_key and other.state = 'ready')",
+        where state = 'dead' and task_id not in (select task_id from doubled)",
         now.to_sqlx() as _,
     )
     .execute(&mut *conn)

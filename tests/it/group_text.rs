@@ -226,3 +226,15 @@ async fn without_a_single_webhook_the_group_becomes_active_and_the_mirror_knows_
     assert_eq!(app.holders(&sid_of(&group)).await, [Some("maya".to_owned())]);
     assert_mirror_equals_sandbox(&app).await;
 }
+
+#[tokio::test]
+async fn a_group_that_twilio_finishes_after_all_is_there() {
+    let app = TestApp::start().await;
+    let group = app.ask_for_group(Some("maya")).await;
+    app.app.worker.run_until_idle().await.unwrap();
+    let given_up = "update group_text set state = 'failed', failure_code = 'activation_timeout', failure_detail = 'too long'";
+    tables::execute(&app, given_up).await;
+    app.settle_for(SignedDuration::from_secs(3)).await;
+    let group = app.group_text(group.group_text_id).await;
+    assert_eq!((group.state, group.failure_code), (State::Active, None));
+}

@@ -369,3 +369,38 @@ async fn an_empty_conversation_and_members_of_every_shape_are_mirrored() {
         "without a projected address there is no line"
     );
 }
+
+#[tokio::test]
+async fn who_comes_back_within_a_second_is_told_to_the_feed() {
+    let app = TestApp::start().await;
+    let sid = sid_of(&app.group(Some("maya")).await);
+    let seat = app
+        .at_twilio(&sid)
+        .participants
+        .into_iter()
+        .find(|one| one.projected_address.is_some())
+        .unwrap();
+    let begun = app.clock.now() + SignedDuration::from_secs(5);
+    for (ms, holder) in [(0, "noor"), (300, "maya"), (600, "noor")] {
+        let at = millis(begun + SignedDuration::from_millis(ms));
+        app.deliver(&form(&[
+            ("EventType", "onParticipantUpdated"),
+            ("ConversationSid", sid.as_str()),
+            ("ParticipantSid", seat.sid.as_str()),
+            ("Identity", holder),
+            ("MessagingBinding.ProjectedAddress", LINE),
+            ("MessagingBinding.Type", "sms"),
+            ("DateCreated", &at),
+            ("DateUpdated", &at),
+        ]))
+        .await;
+        app.app.projector.run_until_idle().await.unwrap();
+    }
+    let told = "select coalesce(data::jsonb ->> 'from', '-') || ' ' || (data::jsonb ->> 'to') from event
+        where type = 'line.holder_changed' order by commit_xid, event_id";
+    assert_eq!(
+        tables::rows(&app, told).await,
+        ["- maya", "maya noor", "noor maya", "maya noor"]
+    );
+    assert_eq!(app.holders(&sid).await.len(), 4);
+}

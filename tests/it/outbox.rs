@@ -5,7 +5,7 @@ use hookswitch::outbox::{self, NewOutboundMessage, OutboundMessage, SendError, S
 use hookswitch::sandbox::{Effect, Faults, RestFault, WebhookAction, WebhookFault};
 use hookswitch::transfer::Kind;
 use hookswitch::twilio::model::ConversationState;
-use hookswitch::twilio::requests::{ConversationUpdate, ParticipantUpdate};
+use hookswitch::twilio::requests::{ConversationUpdate, NewMessage, ParticipantUpdate};
 use jiff::SignedDuration;
 
 use crate::support::app::{ACCOUNT, BUYER, LINE, TestApp, sid_of};
@@ -234,4 +234,30 @@ async fn while_twilio_throttles_a_message_waits_and_is_not_given_up() {
     );
     assert_eq!(ended(&app, &message).await.state, State::Sent);
     assert_eq!(bodies(&app, &sid), ["patience"]);
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_found_behind_any_number_of_others_and_not_sent_again() {
+    let (app, sid) = app_with_group(Some("maya")).await;
+    let mut lost = posting_messages(500, 1);
+    lost.rest[0].effect = Effect::After;
+    app.sandbox.set_faults(lost).unwrap();
+    let message = send(&app, new(&sid, "once")).await;
+    app.app.worker.run_until_idle().await.unwrap();
+    // A worker that comes back after a long time: the group has gone on.
+    let client = &app.account().client;
+    for number in 0..230 {
+        app.clock.advance(SignedDuration::from_secs(20));
+        let new = NewMessage {
+            author: Some("maya".into()),
+            body: Some(format!("and so on {number}").into()),
+            media_sid: None,
+            attributes: None,
+        };
+        client.create_message(&sid, &new).await.unwrap();
+    }
+    let message = ended(&app, &message).await;
+    assert_eq!(message.state, State::Sent);
+    let once = bodies(&app, &sid).into_iter().filter(|body| body == "once");
+    assert_eq!(once.count(), 1);
 }

@@ -440,3 +440,36 @@ async fn a_worker_that_sleeps_wakes_for_the_next_task_that_becomes_due() {
     cancel.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn of_buried_tasks_for_the_same_thing_one_is_tried_again() {
+    let queue = Queue::start().await;
+    let unique = |name: &str| NewTask {
+        unique_key: Some("only".to_owned()),
+        ..queue.task("a", name)
+    };
+    let worker = queue.worker(scripted(|_| async { Outcome::Bury(anyhow::anyhow!("never")) }));
+    for name in ["first", "second", "third"] {
+        queue.put(&unique(name)).await;
+        worker.run_until_idle().await.unwrap();
+    }
+    queue.put(&queue.task("b", "other")).await;
+    worker.run_until_idle().await.unwrap();
+    assert_eq!(queue.counts().await.dead, 4);
+    let mut conn = queue.pool.acquire().await.unwrap();
+    assert_eq!(
+        queue::requeue_dead(&mut conn, queue.clock.now()).await.unwrap(),
+        2
+    );
+    assert_eq!(
+        queue.counts().await,
+        Counts {
+            ready: 2,
+            ..Counts::default()
+        }
+    );
+    let again = scripted(|_| async { Outcome::Done });
+    let runs = Arc::clone(&again.runs);
+    queue.worker(again).run_until_idle().await.unwrap();
+    assert_eq!(taken(&runs), ["third", "other"]);
+}

@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::support::app::TestApp;
 use crate::support::compare::assert_mirror_equals_sandbox;
-use crate::support::sql::count;
+use crate::support::sql::{assert_webhooks_are_in_one_place, count};
 use crate::support::sweep::Meddler;
 use crate::support::{event, tables};
 
@@ -77,6 +77,7 @@ async fn webhooks_events_reads_and_sweeps_in_any_mixture_come_to_what_twilio_has
             count(app.pool(), "webhook_state where state <> 'projected'").await,
             0
         );
+        assert_webhooks_are_in_one_place(app.pool()).await;
         assert_mirror_equals_sandbox(&app).await;
         app.settle_for(jiff::SignedDuration::from_secs(3)).await;
         assert_mirror_equals_sandbox(&app).await;

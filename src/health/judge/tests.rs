@@ -81,6 +81,7 @@ struct Case {
     numbers: Vec<PhoneNumber>,
     autocreating: Option<Autocreating>,
     account_is_known: bool,
+    departure_was_told: bool,
 }
 
 impl Case {
@@ -93,6 +94,7 @@ impl Case {
             numbers: vec![LINE.parse().unwrap()],
             autocreating: Some(Autocreating([LINE.to_owned()].into())),
             account_is_known: true,
+            departure_was_told: true,
         }
     }
 
@@ -105,6 +107,7 @@ impl Case {
             participants: &self.participants,
             last_holders: &last_holders.into_iter().collect(),
             sends: &self.sends,
+            departure_was_told: self.departure_was_told,
             ours: self.account_is_known.then_some(Ours {
                 numbers: &self.numbers,
                 messaging_service_sid: SERVICE,
@@ -117,6 +120,58 @@ impl Case {
         let found = self.judged().found;
         found.into_iter().map(|one| (one.code, one.repair)).collect()
     }
+}
+
+#[test]
+fn a_departure_that_nobody_told_may_have_been_at_any_time() {
+    let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+    let group = group(seat(Some("maya")));
+    let mut participants = group;
+    for one in &mut participants {
+        one.created_at = at("2026-01-02T10:00:00Z");
+    }
+    participants[2].removed_at = at("2026-01-02T11:00:00Z");
+    let mut case = Case::new(participants);
+    let (safe, unsafe_) = (
+        [(Code::ProjectedParticipantMissing, Some(Repair::ReaddParticipant))],
+        [(Code::ProjectedParticipantMissing, None)],
+    );
+    assert_eq!(case.found(), safe);
+    case.departure_was_told = false;
+    assert_eq!(case.found(), safe, "nobody came or left since the group was made");
+    // It may have come after ours had left.
+    case.participants[1].created_at = at("2026-01-02T10:05:00Z");
+    assert_eq!(case.found(), unsafe_);
+    case.departure_was_told = true;
+    assert_eq!(case.found(), safe);
+    case.departure_was_told = false;
+    case.participants[1].created_at = at("2026-01-02T10:00:00Z");
+    case.participants.push(ParticipantRow {
+        created_at: at("2026-01-02T10:00:00Z"),
+        removed_at: at("2026-01-02T10:59:00Z"),
+        ..handset("MB4", "+15555550103")
+    });
+    assert_eq!(case.found(), unsafe_, "it may have left after ours");
+}
+
+#[test]
+fn of_a_number_that_is_no_longer_in_the_group_no_refusal_counts() {
+    let mut case = Case::new(group(seat(Some("maya"))));
+    let at = at(0);
+    case.sends = vec![LineSend {
+        line: "+15017122669".to_owned(),
+        refusal: Some(Refusal {
+            code: "50513".to_owned(),
+            in_a_row: 2,
+            since: at,
+            at,
+            outbound_message_id: uuid::Uuid::nil(),
+        }),
+        accepted_at: None,
+    }];
+    assert_eq!(case.found(), []);
+    case.sends[0].line = LINE.to_owned();
+    assert_eq!(case.found(), [(Code::AuthorNotInGroup, Some(Repair::ReadAgain))]);
 }
 
 #[test]

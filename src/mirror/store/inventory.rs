@@ -46,24 +46,8 @@ pub async fn revision_of_message(
         .collect())
 }
 
-/// Records that a conversation and its members were read at Twilio, and that doubts about them are settled.
-pub async fn mark_verified(
-    conn: &mut PgConnection,
-    conversation_sid: &str,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "-- mirror.mark_verified
-        update conversation set verified_at = $2, unverified_since = null where conversation_sid = $1",
-        conversation_sid,
-        now.to_sqlx() as _,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// As [`mark_verified`], of a reading that began at `began_at`: a doubt that arose later stays.
+/// Records that a conversation and its members were read at Twilio, by a reading that began at `began_at`: doubts about
+/// them are settled, but for one that arose later.
 pub async fn mark_verified_as_of(
     conn: &mut PgConnection,
     conversation_sid: &ConversationSid,

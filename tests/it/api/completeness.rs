@@ -32,7 +32,7 @@ async fn a_conversation_says_how_far_it_is_verified() {
     );
     let read_at = office.clock.now() + SignedDuration::from_mins(1);
     let mut conn = office.pool.acquire().await.unwrap();
-    hookswitch::mirror::mark_verified(&mut conn, sid.as_str(), read_at)
+    hookswitch::mirror::mark_verified_as_of(&mut conn, &sid, read_at)
         .await
         .unwrap();
     let answer = office

@@ -1,5 +1,8 @@
 //! Transfers and sends as the API tells of them, and every way in which they are refused.
 
+use axum::body::Body;
+use axum::http::{Request, header};
+use hookswitch::api::auth::Scope;
 use serde_json::{Value, json};
 
 use super::{LINE, OTHER_LINE, Office, closed, conversation_sid, left, office, seat};
@@ -38,6 +41,17 @@ async fn a_warm_transfer_is_offered_and_accepted_by_its_target_only() {
     body["offer_timeout"] = json!("5m");
     let started = office.post("/v1/transfers", &body).await;
     let offered = started.expect(202);
+    // Who may read conversations alone is not told what was written for the colleague.
+    let path = format!("/v1/conversations/{group}");
+    let crm = office.key_with(&[Scope::ConversationsRead]).await;
+    let request = Request::get(&path).header(header::AUTHORIZATION, format!("Bearer {crm}"));
+    let shown = office
+        .send(request.body(Body::empty()).unwrap())
+        .await
+        .expect(200);
+    assert_eq!(shown["open_transfers"][0]["note"], Value::Null);
+    let shown = office.get(&path).await.expect(200);
+    assert_eq!(shown["open_transfers"][0]["note"], body["note"]);
     insta::assert_json_snapshot!(offered, { ".transfer_id" => "[id]" }, @r#"
     {
       "contested_from": null,

@@ -135,6 +135,23 @@ async fn a_replay_projects_after_a_fix_or_sets_aside_again() {
     );
 }
 
+#[tokio::test]
+async fn one_whose_form_was_erased_is_not_replayed() {
+    let office = with_set_aside(1).await;
+    execute(&office.pool, "update webhook set form = '', erased_at = now()").await;
+    let refused = office.post("/v1/webhooks/1/replay", &json!({})).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.problem().as_str()),
+        (409, "erased")
+    );
+    let all = office.post("/v1/webhooks/replay", &json!({})).await.expect(202);
+    assert_eq!(all["replayed"], 0);
+    assert_eq!(
+        office.get("/v1/webhooks/1").await.expect(200)["state"],
+        "set_aside"
+    );
+}
+
 fn replay(office: &Office, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
         .arg("replay")

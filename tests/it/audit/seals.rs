@@ -376,3 +376,29 @@ async fn the_log_is_checked_and_exported_on_the_command_line() {
     );
     assert!(!said.contains("secret"), "{said}");
 }
+
+#[tokio::test]
+async fn the_copy_outside_is_not_mixed_with_another_chain() {
+    let log = sealed().await;
+    let before = std::fs::read(&log.file).unwrap();
+    log.seal_anew().await;
+    let refused = log.sealer.seal_all().await.unwrap_err();
+    assert!(
+        refused.to_string().contains("the file ends with seal"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read(&log.file).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_role_that_was_made_later_reads_the_views_of_the_schema() {
+    let app = TestApp::start().await;
+    let may = "select has_table_privilege('hookswitch_app', 'webhook_state', 'select')::text";
+    tables::execute(&app, "revoke select on webhook_state from hookswitch_app").await;
+    assert_eq!(sql::value(app.pool(), may).await.as_deref(), Some("false"));
+    tables::execute(&app, "select ensure_app_role()").await;
+    assert_eq!(sql::value(app.pool(), may).await.as_deref(), Some("true"));
+    let auditor =
+        "select has_function_privilege('hookswitch_audit', 'next_statement_number()', 'execute')::text";
+    assert_eq!(sql::value(app.pool(), auditor).await.as_deref(), Some("false"));
+}

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::app::{ACCOUNT, TOKEN};
-use crate::support::sql::{count, values};
+use crate::support::sql::{assert_webhooks_are_in_one_place, count, values};
 use crate::support::webhook::{Webhook, sid};
 
 /// Twilio gives up on a webhook after this.
@@ -220,6 +220,7 @@ async fn all_kept(pool: &PgPool, acked: &[usize]) {
     let doubled = values(pool, &format!("select count(*)::text from {doubled}")).await;
     assert_eq!(doubled, Vec::<String>::new());
     assert_eq!(count(pool, "webhook_state where state <> 'projected'").await, 0);
+    assert_webhooks_are_in_one_place(pool).await;
     let mirrored = values(pool, "select message_sid from message").await;
     let mirrored: std::collections::HashSet<String> = mirrored.into_iter().collect();
     let lost: Vec<&usize> = acked

@@ -32,3 +32,17 @@ pub(crate) async fn execute(pool: &PgPool, sql: &str) {
         .await
         .unwrap();
 }
+
+/// Every webhook waits, was set aside, or was projected in one batch: one of these, and once.
+pub(crate) async fn assert_webhooks_are_in_one_place(pool: &PgPool) {
+    let sql = "select coalesce(webhook_id, placed.id)::text || ' ' || coalesce(places, '')
+        from webhook
+        full join (
+            select id, string_agg(place, ' ') as places, count(*) as found from (
+                select webhook_id as id, 'pending' as place from webhook_pending
+                union all select webhook_id, 'set_aside' from webhook_set_aside
+                union all select unnest(webhook_ids), 'projected' from projected_batch) as one
+            group by id) as placed on placed.id = webhook_id
+        where webhook_id is null or found is distinct from 1";
+    assert_eq!(values(pool, sql).await, Vec::<String>::new());
+}

@@ -92,6 +92,7 @@ pub(crate) async fn assert_queue_is_empty(app: &TestApp) {
     .await;
     assert_eq!(left, Vec::<String>::new());
     assert_eq!(count(app, "webhook_state where state <> 'projected'").await, 0);
+    super::sql::assert_webhooks_are_in_one_place(app.pool()).await;
 }
 
 /// Of every line: tenures that leave no hole and do not overlap.

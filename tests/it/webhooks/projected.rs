@@ -1,9 +1,10 @@
 //! What becomes of kept webhooks: no content loses one, and one that cannot be projected stops no other.
 
 use hookswitch::inbox::replay::{self, Backlog};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::app::TestApp;
-use crate::support::sql::{count, execute, value, values};
+use crate::support::sql::{assert_webhooks_are_in_one_place, count, execute, value, values};
 use crate::support::webhook::{Webhook, sid};
 
 async fn backlog(app: &TestApp) -> Backlog {
@@ -190,4 +191,59 @@ async fn one_that_the_database_refuses_stops_no_other_and_is_projected_after_the
     expected.extend(messages(25..26));
     assert_eq!(values(app.pool(), logged).await, expected);
     assert_eq!(count(app.pool(), "message").await, 51);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_somebody_holds_locked_stops_no_other() {
+    let app = TestApp::start().await;
+    for conversation in 1..=12 {
+        Webhook::message(conversation, 1).send(&app.url).await;
+    }
+    assert_eq!(app.app.projector.run_until_idle().await.unwrap(), 12);
+    // Somebody at a prompt, whose session nothing ends.
+    let prompt = app.database.pool(1).await;
+    let mut holder = prompt.begin().await.unwrap();
+    let lock = format!(
+        "select from conversation where conversation_sid = '{}' for update",
+        sid("CH", 1)
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+
+    // The oldest that waits is the one that cannot go on.
+    for conversation in 1..=12 {
+        Webhook::message(conversation, 2).send(&app.url).await;
+    }
+    let cancel = CancellationToken::new();
+    let working = tokio::spawn(app.app.projector.clone().run(cancel.clone()));
+    let begun = std::time::Instant::now();
+    // All that waits, but for what shares its lane.
+    let others = format!(
+        "webhook_pending where lane <> (select lane from webhook where conversation_sid = '{}' limit 1)",
+        sid("CH", 1)
+    );
+    while count(app.pool(), &others).await > 0 {
+        assert!(begun.elapsed().as_secs() < 40, "{:?}", backlog(&app).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for conversation in 2..=12 {
+        Webhook::message(conversation, 3).send(&app.url).await;
+    }
+    while count(app.pool(), &others).await > 0 {
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", backlog(&app).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(backlog(&app).await.pending > 0);
+    holder.rollback().await.unwrap();
+    while backlog(&app).await.pending > 0 {
+        assert!(begun.elapsed().as_secs() < 100, "{:?}", backlog(&app).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    cancel.cancel();
+    working.await.unwrap();
+    assert_eq!(backlog(&app).await.set_aside, 0);
+    assert_webhooks_are_in_one_place(app.pool()).await;
+    assert_eq!(count(app.pool(), "message").await, 35);
 }
