@@ -24,6 +24,7 @@ use crate::audit::{self, Sealer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
+use crate::erasure::{self, Eraser, Erasures};
 use crate::group_text::{self, GroupTexts};
 use crate::health::{self, Health};
 use crate::inbox::process::Projector;
@@ -147,6 +148,11 @@ impl App {
             group_texts,
             outbox,
             completeness: Totals::new(pool.clone(), clock.clone()),
+            erasures: Erasures {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            },
             health,
             notices: notices.clone(),
             shutdown: CancellationToken::new(),
@@ -343,6 +349,14 @@ fn handlers(
     let post_seal = audit::Post::new(pool.clone(), Arc::new(config.audit.clone()));
     vec![
         (audit::POST_TASK, Arc::new(post_seal)),
+        (
+            erasure::ERASE_TASK,
+            Arc::new(Eraser {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
         (
             mirror::READ_TASK,
             Arc::new(Reader {

@@ -193,9 +193,21 @@ pub struct Retention {
     /// From one run of the rules to the next; zero for none.
     #[serde(deserialize_with = "duration")]
     pub every: Duration,
-    /// How long forms of webhooks are kept; none: for good.
+    /// How long forms of webhooks and recorded answers are kept; none: for good.
     #[serde(deserialize_with = "kept")]
     pub webhooks: Option<Duration>,
+    /// How long the words of messages are kept, and what media they had; none: for good.
+    #[serde(deserialize_with = "kept")]
+    pub message_bodies: Option<Duration>,
+    /// How long attributes are kept of what is over; none: for good.
+    #[serde(deserialize_with = "kept")]
+    pub attributes: Option<Duration>,
+    /// How long the words and attributes of old versions are kept; none: for good.
+    #[serde(deserialize_with = "kept")]
+    pub versions: Option<Duration>,
+    /// How long what did not verify is kept; none: for good.
+    #[serde(deserialize_with = "kept")]
+    pub quarantine: Option<Duration>,
     /// How long entries of the log are kept whole; none: for good.
     #[serde(deserialize_with = "kept")]
     pub log: Option<Duration>,
@@ -365,6 +377,7 @@ impl Config {
                 "expected an address like https://seals.example.com/hookswitch",
             ));
         }
+        self.retention.check()?;
         if self.database.max_connections < 4 {
             return Err(ConfigError::new(
                 "database.max_connections",
@@ -404,6 +417,26 @@ impl Config {
                 ));
             }
             at_least_one(&key("max_in_flight"), account.max_in_flight)?;
+        }
+        Ok(())
+    }
+}
+
+impl Retention {
+    /// Forms say what messages say, so they cannot be kept for longer.
+    fn check(&self) -> Result<(), ConfigError> {
+        for (key, kept) in [
+            ("retention.message_bodies", self.message_bodies),
+            ("retention.attributes", self.attributes),
+        ] {
+            if let Some(kept) = kept
+                && self.webhooks.is_none_or(|webhooks| webhooks > kept)
+            {
+                return Err(ConfigError::new(
+                    "retention.webhooks",
+                    format!("expected at most {key}, since the forms of webhooks say the same"),
+                ));
+            }
         }
         Ok(())
     }
@@ -666,6 +699,8 @@ mod tests {
             ("[http]\nheader_timeout = \"soon\"", &[]),
             ("[http]\nheader_timeout = \"31s\"", &[]),
             ("[retention]\nwebhooks = \"0d\"", &[]),
+            ("[retention]\nmessage_bodies = \"90d\"", &[]),
+            ("[retention]\nattributes = \"90d\"\nwebhooks = \"91d\"", &[]),
             ("[audit]\nseal_url = \"ftp://example.com\"", &[]),
             ("[http]\nlissten = \"127.0.0.1:1\"", &[]),
             ("[twilio]\nbase_url = \"ftp://example.com\"", &[]),
@@ -693,6 +728,8 @@ mod tests {
             "setting http.header_timeout: expected a duration like \"10s\" or \"PT5M\"",
             "setting http.header_timeout: expected more than 0 and at most 30 s",
             "setting retention.webhooks: expected \"keep\", or days like \"90d\"",
+            "setting retention.webhooks: expected at most retention.message_bodies, since the forms of webhooks say the same",
+            "setting retention.webhooks: expected at most retention.attributes, since the forms of webhooks say the same",
             "setting audit.seal_url: expected an address like https://seals.example.com/hookswitch",
             "setting http.lissten: is not a setting, expected one of `listen`, `public_base_url`, `max_connections`, `header_timeout`, `body_timeout`, `shutdown_grace`, `pre_action_hook`",
             "setting twilio.base_url: expected an address like https://conversations.twilio.com",

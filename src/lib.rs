@@ -4,7 +4,7 @@
 //! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
 //! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`people`] says who may be given a line; [`sweep`] compares all of it with Twilio, and [`health`]
 //! says which lines cannot be written in; [`api`] is what a CRM back end sees, [`audit`] what an auditor relies on, and
-//! [`retention`] what is erased when; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the
+//! [`retention`] what is erased when, and [`erasure`] who on request; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the
 //! wire with the rest.
 
 pub mod accounts;
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod erasure;
 pub mod events;
 pub mod group_text;
 pub mod health;
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod mirror;
 pub mod outbox;
 pub mod people;
+pub mod person;
 pub mod projection;
 pub mod queue;
 pub mod rebuild;

@@ -50,6 +50,9 @@ pub(super) struct ConversationBody {
     verified_at: Option<Timestamp>,
     /// Set while what is here is in doubt and being read anew.
     unverified_since: Option<Timestamp>,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
 }
 
 /// One of our numbers in a conversation.
@@ -90,6 +93,7 @@ impl ConversationBody {
             removed_at: row.removed_at,
             verified_at: row.verified_at,
             unverified_since: row.unverified_since,
+            erased_at: row.erased_at,
         }
     }
 }

@@ -77,6 +77,9 @@ pub(super) struct EventMessage {
     #[schema(value_type = Option<Vec<Object>>)]
     media: Option<Box<RawValue>>,
     removed_at: Option<Timestamp>,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
 }
 
 /// A part of the feed.
@@ -115,6 +118,7 @@ impl From<&MessageRow> for EventMessage {
             body: row.body.clone().filter(|_| said),
             media: raw(row.media.clone().filter(|_| said)),
             removed_at: row.removed_at,
+            erased_at: row.erased_at,
         }
     }
 }

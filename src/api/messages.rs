@@ -51,6 +51,9 @@ pub(super) struct MessageBody {
     updated_at: Timestamp,
     /// When it was removed at Twilio; what it said is not given then.
     removed_at: Option<Timestamp>,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
     /// Only in a reading of the past: it was edited or removed since, and what it said before takes the scope `audit:read`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = bool, required = false)]
@@ -164,6 +167,7 @@ impl Surroundings {
             created_at: row.created_at,
             updated_at: row.updated_at,
             removed_at: row.removed_at,
+            erased_at: row.erased_at,
             withheld: is_withheld.then_some(true),
         }
     }

@@ -13,6 +13,7 @@ mod availability;
 mod calendars;
 mod completeness;
 mod conversations;
+mod erasures;
 mod events;
 mod group_texts;
 mod health;
@@ -45,6 +46,7 @@ use utoipa_axum::routes;
 
 use crate::clock::Clock;
 use crate::db::Notices;
+use crate::erasure::Erasures;
 use crate::group_text::GroupTexts;
 use crate::health::Health;
 use crate::outbox::Outbox;
@@ -66,6 +68,7 @@ pub struct Api {
     pub group_texts: GroupTexts,
     pub outbox: Outbox,
     pub completeness: Totals,
+    pub erasures: Erasures,
     pub health: Health,
     pub notices: Notices,
     /// Cancelled when the process is to end: who waits for entries of the log is answered at once.
@@ -92,6 +95,8 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::show))
         .routes(routes!(legal_hold::set, legal_hold::show, legal_hold::end))
+        .routes(routes!(erasures::start, erasures::list))
+        .routes(routes!(erasures::show))
         .routes(routes!(participants::list))
         .routes(routes!(messages::list, sends::start))
         .routes(routes!(sends::list))

@@ -26,6 +26,7 @@ use crate::web::problem::ProblemBody;
         (name = "Ledger", description = "Who was behind which line when"),
         (name = "Audit", description = "What was said before, also what was edited and removed"),
         (name = "Health", description = "How complete the mirror is, and what is wrong with lines"),
+        (name = "Erasures", description = "Erasing a person on request"),
         (name = "Webhooks", description = "What could not be projected"),
         (name = "Feed", description = "Everything that happened, in one order"),
     ),

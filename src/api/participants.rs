@@ -72,6 +72,9 @@ pub(super) struct ParticipantBody {
     updated_at: Timestamp,
     /// When it left; null while it is in the conversation.
     pub(super) removed_at: Option<Timestamp>,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
 }
 
 impl From<ParticipantRow> for ParticipantBody {
@@ -88,6 +91,7 @@ impl From<ParticipantRow> for ParticipantBody {
             created_at: row.created_at,
             updated_at: row.updated_at,
             removed_at: row.removed_at,
+            erased_at: row.erased_at,
         }
     }
 }
@@ -167,6 +171,7 @@ mod tests {
             created_at: None,
             updated_at: Timestamp::UNIX_EPOCH,
             removed_at: None,
+            erased_at: None,
         }
     }
 

@@ -93,6 +93,9 @@ pub(super) struct SendBody {
     requested_by: String,
     created_at: Timestamp,
     updated_at: Timestamp,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
 }
 
 impl From<OutboundMessage> for SendBody {
@@ -112,6 +115,7 @@ impl From<OutboundMessage> for SendBody {
             requested_by: message.requested_by,
             created_at: message.created_at,
             updated_at: message.updated_at,
+            erased_at: message.erased_at,
         }
     }
 }

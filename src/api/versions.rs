@@ -39,6 +39,9 @@ pub(super) struct MessageVersion {
     learnt_at: Option<Timestamp>,
     /// The mirror says so now.
     current: bool,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
     index: Option<i64>,
     author: Option<String>,
     participant_sid: Option<String>,
@@ -59,6 +62,9 @@ pub(super) struct ParticipantVersion {
     learnt_at: Option<Timestamp>,
     /// The mirror says so now.
     current: bool,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
     address: Option<String>,
     proxy_address: Option<String>,
     identity: Option<String>,
@@ -78,6 +84,9 @@ pub(super) struct ConversationVersion {
     learnt_at: Option<Timestamp>,
     /// The mirror says so now.
     current: bool,
+    /// When something of it was erased here: what is missing then is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
     /// Only where `aspect` is `state`.
     state: Option<String>,
     friendly_name: Option<String>,
@@ -101,6 +110,7 @@ impl From<VersionRow<Says<MessageFields>>> for MessageVersion {
             at: row.at,
             learnt_at: learnt_at(row.learnt_at),
             current: row.is_current,
+            erased_at: row.erased_at,
             index: fields.index,
             author: fields.author,
             participant_sid: fields.participant_sid,
@@ -122,6 +132,7 @@ impl From<VersionRow<Says<ParticipantFields>>> for ParticipantVersion {
             at: row.at,
             learnt_at: learnt_at(row.learnt_at),
             current: row.is_current,
+            erased_at: row.erased_at,
             address: fields.address,
             proxy_address: fields.proxy_address,
             identity: fields.identity,
@@ -145,6 +156,7 @@ impl From<VersionRow<ConversationSays>> for ConversationVersion {
             at: row.at,
             learnt_at: learnt_at(row.learnt_at),
             current: row.is_current,
+            erased_at: row.erased_at,
             state,
             friendly_name: fields.friendly_name,
             unique_name: fields.unique_name,

@@ -13,6 +13,7 @@ pub mod check;
 mod database;
 pub mod demo;
 pub mod dev;
+pub mod erase;
 pub mod key;
 pub mod migrate;
 mod output;
@@ -72,6 +73,8 @@ pub enum Command {
     Retention(retention::Args),
     /// Agents and teams: bring them in from files, look at them, say who is away.
     People(people::Args),
+    /// Erase a person on request: at Twilio, and here.
+    Erase(erase::Args),
     /// Run the Twilio Conversations emulator alone.
     Sandbox(sandbox::Args),
     /// Explain why a webhook's signature matches or not.
@@ -94,6 +97,7 @@ impl Cli {
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::People(args) => people::run(settings(file)?, &args).await,
+            Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),
         }

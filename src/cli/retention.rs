@@ -69,7 +69,7 @@ async fn act(config: &Config, pool: &PgPool, action: &Action) -> anyhow::Result<
                         format!("{} {verb}, {} kept by legal hold", done.erased, done.held)
                     }
                 };
-                output::line(format!("{:9} {told}", class.as_str()));
+                output::line(format!("{:14} {told}", class.as_str()));
             }
         }
         Action::Hold { conversation, reason } => {

@@ -5,6 +5,7 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
 use crate::events::Position;
+use crate::person::Person;
 
 /// Entries after a place that were recorded before a time: places, conversations, and whether they are erased by now.
 /// Ends before the first that is not due. What tells of erasing and holding is kept: it counts as erased.
@@ -18,7 +19,8 @@ pub async fn due(
         r#"-- events.due_for_erasure
         select commit_xid, event_id, conversation_sid, recorded_at < $3 as "is_due!",
                (coalesce(erased -> 'data' ? 'digest', false)
-                or type in ('retention.erased', 'legal_hold.set', 'legal_hold.released')) as "is_erased!"
+                or type in ('retention.erased', 'legal_hold.set', 'legal_hold.released', 'erasure.requested',
+                            'erasure.finished')) as "is_erased!"
         from event
         where (commit_xid, event_id) > ($1, $2) and commit_xid < log_horizon()
         order by commit_xid, event_id limit $4"#,
@@ -61,4 +63,45 @@ pub async fn erase(
     )
     .fetch_one(conn)
     .await
+}
+
+/// Entries after a place that name the person, in a page of the log: where the page ends (none at the end of the log), and
+/// how many entries were erased. Those of the conversations of `held` are left alone.
+pub async fn erase_person(
+    conn: &mut PgConnection,
+    after: Position,
+    person: &Person,
+    held: &[String],
+    limit: i64,
+) -> Result<(Option<Position>, i64), sqlx::Error> {
+    let page = sqlx::query!(
+        r#"-- events.erase_person
+        with page as (
+            select commit_xid, event_id, conversation_sid, subject, actor, data from event
+            where (commit_xid, event_id) > ($1, $2)
+            order by commit_xid, event_id limit $6
+        ), named as (
+            select commit_xid, event_id, array_remove(array[
+                case when subject = $3 then 'subject' end,
+                case when actor = $3 then 'actor' end,
+                case when actor = $3 or subject = $3 or position($4 in data) > 0 then 'data' end], null) as fields
+            from page
+            where (subject = $3 or actor = $3 or position($4 in data) > 0)
+              and not coalesce(conversation_sid = any($5), false)
+        )
+        select (select commit_xid from page order by commit_xid desc, event_id desc limit 1) as commit_xid,
+               (select event_id from page order by commit_xid desc, event_id desc limit 1) as event_id,
+               (select count(*) filter (where erase_from_log(commit_xid, event_id, fields)) from named) as "erased!""#,
+        after.commit_xid,
+        after.event_id,
+        person.exact(),
+        person.needle(),
+        held,
+        limit,
+    )
+    .fetch_one(conn)
+    .await?;
+    let end = page.commit_xid.zip(page.event_id);
+    let end = end.map(|(commit_xid, event_id)| Position { commit_xid, event_id });
+    Ok((end, page.erased))
 }

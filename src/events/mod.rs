@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid};
 
-pub use erase::{due as due_for_erasure, erase};
+pub use erase::{due as due_for_erasure, erase, erase_person};
 pub use store::{
     EventRow, append, append_unannounced, end, last_via, lift_above_restored_log, of_conversation, page,
     page_of_conversation,
@@ -118,6 +118,9 @@ texts! {
         ApiKeyRevoked = "api_key.revoked",
         /// The rules of retention erased what was due: `class`, `before`, `erased` and `held` say what.
         RetentionErased = "retention.erased",
+        /// A person is to be erased, by the id of the request; and was: `counts` say what.
+        ErasureRequested = "erasure.requested",
+        ErasureFinished = "erasure.finished",
         LegalHoldSet = "legal_hold.set",
         LegalHoldReleased = "legal_hold.released",
         /// An agent was added or their profile changed: `changes` says what.

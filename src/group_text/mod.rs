@@ -4,6 +4,7 @@
 //! task that creates the conversation with its members in one call ([`work`]). Twilio answers before the group is
 //! ready; what becomes of it is seen by webhook or by asking ([`mod@follow`]).
 
+pub mod erase;
 mod follow;
 mod operations;
 mod store;

@@ -6,6 +6,7 @@
 //! made; what is found stays until it is gone. A repair is a task in the conversation's order ([`work`]): it reads,
 //! judges again, does one thing at Twilio, and believes what the next reading shows.
 
+pub mod erase;
 mod findings;
 pub mod judge;
 mod operations;

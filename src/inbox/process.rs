@@ -15,7 +15,7 @@ use crate::db::{self, Notices, Topic, is_passing};
 use crate::events::{self as log, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
 use crate::inbox::store::{self, Pending};
-use crate::inbox::{Format, LANES, events};
+use crate::inbox::{Format, LANES, erase, events};
 use crate::mirror::{Observed, project};
 use crate::projection;
 use crate::twilio::form::Form;
@@ -133,7 +133,8 @@ impl Projector {
             .take_observed()
             .chain(batch.take_observed())
             .collect::<Vec<_>>();
-        projection::commit(conn, &all, Via::Webhook, None, now).await?;
+        let said_erased = projection::commit(conn, &all, Via::Webhook, None, now).await?;
+        erase::empty(conn, &said_erased, now).await?;
         before.set_aside_what_is_ill_formed(conn, now).await?;
         batch.set_aside_what_is_ill_formed(conn, now).await?;
         store::mark_projected(conn, before.settled().chain(batch.settled()), now).await
@@ -333,7 +334,8 @@ async fn in_savepoint(
         return Ok(());
     }
     let mut savepoint = conn.begin().await?;
-    projection::commit(&mut savepoint, observed, Via::Webhook, None, now).await?;
+    let said_erased = projection::commit(&mut savepoint, observed, Via::Webhook, None, now).await?;
+    erase::empty(&mut savepoint, &said_erased, now).await?;
     savepoint.commit().await
 }
 

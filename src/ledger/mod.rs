@@ -5,6 +5,7 @@
 //! the table with the time at which it was superseded.
 
 pub mod derive;
+pub mod erase;
 mod lease;
 mod load;
 mod store;

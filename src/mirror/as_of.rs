@@ -29,7 +29,7 @@ pub async fn conversation(
         select c.conversation_sid as "conversation_sid!: ConversationSid", c.account_sid as "account_sid!: AccountSid",
                c.service_sid, c.messaging_service_sid, c.friendly_name, c.unique_name, c.attributes, c.state,
                c.created_at, c.closed_at, c.removed_at, c.autocreated as "autocreated!",
-               c.first_seen_at as "first_seen_at!",
+               c.first_seen_at as "first_seen_at!", c.erased_at,
                (select max(created_at) from message_as_of($1, $2, $3)) as last_message_at
         from conversation_as_of($1, $2, $3) as c"#,
         sid.as_str(),
@@ -55,6 +55,7 @@ pub async fn conversation(
         verified_at: None,
         first_seen_at: row.first_seen_at.to_jiff(),
         last_message_at: row.last_message_at.map(jiff_sqlx::Timestamp::to_jiff),
+        erased_at: row.erased_at.map(jiff_sqlx::Timestamp::to_jiff),
     }))
 }
 
@@ -86,7 +87,7 @@ pub async fn participants(
         r#"-- mirror.participants_as_of
         select conversation_sid as "conversation_sid!", participant_sid as "participant_sid!", identity, address,
                proxy_address, projected_address, attributes, role_sid, last_read_message_index, created_at,
-               version_at as "version_at!", removed_at
+               version_at as "version_at!", removed_at, erased_at
         from participant_as_of($1, $2, $3)
         order by created_at, participant_sid"#,
         conversation_sid.as_str(),
@@ -110,6 +111,7 @@ pub async fn participants(
             created_at: row.created_at.map(jiff_sqlx::Timestamp::to_jiff),
             updated_at: last_change(row.version_at, row.removed_at),
             removed_at: row.removed_at.map(jiff_sqlx::Timestamp::to_jiff),
+            erased_at: row.erased_at.map(jiff_sqlx::Timestamp::to_jiff),
         })
         .collect())
 }
@@ -142,6 +144,7 @@ macro_rules! past_message {
                 created_at: $row.created_at.map(|at| at.to_jiff()),
                 updated_at: last_change($row.version_at, $row.removed_at),
                 removed_at: $row.removed_at.map(|at| at.to_jiff()),
+                erased_at: $row.erased_at.map(|at| at.to_jiff()),
             },
             is_current: $row.is_current,
             index: $row.order_index,
@@ -163,7 +166,7 @@ pub async fn messages(
         r#"-- mirror.messages_as_of
         select v.conversation_sid as "conversation_sid!", v.message_sid as "message_sid!", v.message_index, v.author,
                v.participant_sid, v.body, v.media, v.attributes, v.source, v.created_at, v.version_at as "version_at!",
-               v.removed_at, v.order_index, v.order_at as "order_at!",
+               v.removed_at, v.erased_at, v.order_index, v.order_at as "order_at!",
                v.is_current and not exists (
                    select from message m
                    where m.conversation_sid = v.conversation_sid and m.message_sid = v.message_sid
@@ -199,7 +202,7 @@ pub async fn messages_by_time(
         r#"-- mirror.messages_by_time_as_of
         select v.conversation_sid as "conversation_sid!", v.message_sid as "message_sid!", v.message_index, v.author,
                v.participant_sid, v.body, v.media, v.attributes, v.source, v.created_at,
-               v.version_at as "version_at!", v.removed_at, v.order_index, v.order_at as "order_at!",
+               v.version_at as "version_at!", v.removed_at, v.erased_at, v.order_index, v.order_at as "order_at!",
                v.is_current and not exists (
                    select from message m
                    where m.conversation_sid = v.conversation_sid and m.message_sid = v.message_sid

@@ -8,6 +8,8 @@
 
 pub mod as_of;
 pub mod change;
+pub mod erase;
+pub mod erased;
 pub mod fold;
 pub mod project;
 pub mod read;
@@ -40,7 +42,7 @@ pub use version::{Stamp, Verdict, Version, Weighed};
 pub const READ_TASK: &str = "mirror.read";
 
 /// What those who wait for a change of the mirror have to know, and who keeps a record of what changed it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Committed {
     /// Anything was written: a row, a version, a fact, a tenure or an entry of the log.
     pub changed: bool,
@@ -48,6 +50,8 @@ pub struct Committed {
     pub settled: Vec<bool>,
     /// Conversations whose state changed, as they are now.
     pub state_changed: BTreeMap<ConversationSid, StateNow>,
+    /// The statements, by their place, that said again what had been erased, as they were taken: without that.
+    pub masked: BTreeMap<usize, Change>,
 }
 
 /// What a conversation has come to.
@@ -79,9 +83,12 @@ pub async fn commit(
     let mut outcome = fold::Outcome::default();
     let context = fold::Context { via, now, settles };
     let mut settled = Vec::with_capacity(observed.len());
-    for one in observed {
+    let mut masked = BTreeMap::new();
+    for (place, one) in observed.iter().enumerate() {
         settled.push(settles.is_some_and(|seen| fold::settles(&state, &one.change, seen)));
-        fold::apply(&mut state, &mut outcome, context, one);
+        if let Some(change) = fold::apply(&mut state, &mut outcome, context, one) {
+            masked.insert(place, change);
+        }
     }
     let written = write(conn, &state, &mut outcome, via, now).await?;
     let log = written.log;
@@ -97,6 +104,7 @@ pub async fn commit(
         changed: written.rows || !log.is_empty(),
         settled,
         state_changed: states_now(&state, &outcome),
+        masked,
     })
 }
 

@@ -26,6 +26,8 @@ pub struct ConversationRow {
     pub verified_at: Option<Timestamp>,
     pub first_seen_at: Timestamp,
     pub last_message_at: Option<Timestamp>,
+    /// When something of it was erased here, if it was.
+    pub erased_at: Option<Timestamp>,
 }
 
 impl ConversationRow {
@@ -50,6 +52,8 @@ pub struct ParticipantRow {
     pub created_at: Option<Timestamp>,
     pub updated_at: Timestamp,
     pub removed_at: Option<Timestamp>,
+    /// When something of it was erased here, if it was.
+    pub erased_at: Option<Timestamp>,
 }
 
 /// A message as the mirror has it.
@@ -68,6 +72,8 @@ pub struct MessageRow {
     pub created_at: Option<Timestamp>,
     pub updated_at: Timestamp,
     pub removed_at: Option<Timestamp>,
+    /// When something of it was erased here, if it was.
+    pub erased_at: Option<Timestamp>,
 }
 
 /// How far one message has come to one member.
@@ -101,6 +107,7 @@ macro_rules! conversation_row {
             verified_at: $row.verified_at.map(|at| at.to_jiff()),
             first_seen_at: $row.first_seen_at.to_jiff(),
             last_message_at: $row.last_message_at.map(|at| at.to_jiff()),
+            erased_at: $row.erased_at.map(|at| at.to_jiff()),
         }
     };
 }
@@ -113,7 +120,7 @@ pub async fn conversation(
         r#"-- mirror.conversation
         select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
                messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
-               autocreated, unverified_since, verified_at, first_seen_at, last_message_at
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at, erased_at
         from conversation where conversation_sid = $1"#,
         sid,
     )
@@ -131,7 +138,7 @@ pub async fn lock_conversation(
         r#"-- mirror.lock_conversation
         select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
                messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
-               autocreated, unverified_since, verified_at, first_seen_at, last_message_at
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at, erased_at
         from conversation where conversation_sid = $1
         for update"#,
         sid.as_str(),
@@ -162,7 +169,7 @@ pub async fn conversations(
         r#"-- mirror.conversations
         select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
                messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
-               autocreated, unverified_since, verified_at, first_seen_at, last_message_at
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at, erased_at
         from conversation
         where ($1::text is null or state = $1)
           and ($2::text is null or exists (
@@ -196,7 +203,7 @@ pub async fn participants(
     let rows = sqlx::query!(
         "-- mirror.participants
         select conversation_sid, participant_sid, identity, address, proxy_address, projected_address, attributes, role_sid,
-               last_read_message_index, created_at, version_at, removed_at
+               last_read_message_index, created_at, version_at, removed_at, erased_at
         from participant where conversation_sid = $1
         order by created_at, participant_sid",
         conversation_sid,
@@ -218,6 +225,7 @@ pub async fn participants(
             created_at: row.created_at.map(jiff_sqlx::Timestamp::to_jiff),
             updated_at: last_change(row.version_at, row.removed_at),
             removed_at: row.removed_at.map(jiff_sqlx::Timestamp::to_jiff),
+            erased_at: row.erased_at.map(jiff_sqlx::Timestamp::to_jiff),
         })
         .collect())
 }
@@ -255,6 +263,7 @@ macro_rules! message_row {
             created_at: $row.created_at.map(|at| at.to_jiff()),
             updated_at: last_change($row.version_at, $row.removed_at),
             removed_at: $row.removed_at.map(|at| at.to_jiff()),
+            erased_at: $row.erased_at.map(|at| at.to_jiff()),
         }
     };
 }
@@ -271,7 +280,7 @@ pub async fn messages(
     let rows = sqlx::query!(
         "-- mirror.messages
         select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
-               created_at, version_at, removed_at
+               created_at, version_at, removed_at, erased_at
         from message
         where conversation_sid = $1 and removed_at is null
           and ($3::text is null
@@ -300,7 +309,7 @@ pub async fn messages_by_time(
     let rows = sqlx::query!(
         r#"-- mirror.messages_by_time
         select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
-               created_at, version_at, removed_at
+               created_at, version_at, removed_at, erased_at
         from message
         where conversation_sid = $1
           and ($2::timestamptz is null
@@ -331,7 +340,7 @@ pub async fn messages_by_sid(
     let rows = sqlx::query!(
         "-- mirror.messages_by_sid
         select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
-               created_at, version_at, removed_at
+               created_at, version_at, removed_at, erased_at
         from message
         where (conversation_sid, message_sid) in (select * from unnest($1::text[], $2::text[]))",
         &conversations as _,

@@ -18,6 +18,8 @@ pub struct VersionRow<S> {
     /// It is what the mirror says now.
     pub is_current: bool,
     pub says: S,
+    /// When something of it was erased here, if it was.
+    pub erased_at: Option<Timestamp>,
     /// Tells those of one instant apart.
     pub key: String,
 }
@@ -32,6 +34,7 @@ macro_rules! version_row {
             learnt_at: $row.learnt_at.to_jiff(),
             is_current: $row.is_current,
             says: $says,
+            erased_at: $row.erased_at.map(|at| at.to_jiff()),
             key: $row.key,
         }
     };
@@ -47,18 +50,18 @@ pub async fn of_message(
 ) -> Result<Vec<VersionRow<Says<MessageFields>>>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- mirror.versions_of_message
-        select at as "at!", learnt_at as "learnt_at!", is_current as "is_current!", aspect as "aspect!", key as "key!",
+        select at as "at!", learnt_at as "learnt_at!", is_current as "is_current!", aspect as "aspect!", key as "key!", erased_at,
                message_index, author, participant_sid, body, media, attributes
         from (
-            select coalesce(stated_at, version_at) as at, learnt_at, true as is_current, 'content' as aspect, '' as key,
+            select coalesce(stated_at, version_at) as at, learnt_at, true as is_current, 'content' as aspect, '' as key, erased_at,
                    message_index, author, participant_sid, body, media, attributes
             from message where conversation_sid = $1 and message_sid = $2 and learnt_at is not null
             union all
-            select removed_at, coalesce(removal_learnt_at, 'epoch'), true, 'removal', 'removal', null, null, null, null,
+            select removed_at, coalesce(removal_learnt_at, 'epoch'), true, 'removal', 'removal', null::timestamptz, null, null, null, null,
                    null, null
             from message where conversation_sid = $1 and message_sid = $2 and removed_at is not null
             union all
-            select stated_at, learnt_at, false, aspect, aspect || encode(digest, 'hex'), message_index, author,
+            select stated_at, learnt_at, false, aspect, aspect || encode(digest, 'hex'), coalesce(erased_at, (select erased_at from message where conversation_sid = $1 and message_sid = $2)), message_index, author,
                    participant_sid, body, media, attributes
             from message_version where conversation_sid = $1 and message_sid = $2
         ) as version
@@ -103,20 +106,20 @@ pub async fn of_participant(
 ) -> Result<Vec<VersionRow<Says<ParticipantFields>>>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- mirror.versions_of_participant
-        select at as "at!", learnt_at as "learnt_at!", is_current as "is_current!", aspect as "aspect!", key as "key!",
+        select at as "at!", learnt_at as "learnt_at!", is_current as "is_current!", aspect as "aspect!", key as "key!", erased_at,
                identity, address, proxy_address, projected_address, binding_type, role_sid, attributes,
                last_read_message_index
         from (
-            select coalesce(stated_at, version_at) as at, learnt_at, true as is_current, 'content' as aspect, '' as key,
+            select coalesce(stated_at, version_at) as at, learnt_at, true as is_current, 'content' as aspect, '' as key, erased_at,
                    identity, address, proxy_address, projected_address, binding_type, role_sid, attributes,
                    last_read_message_index
             from participant where conversation_sid = $1 and participant_sid = $2 and learnt_at is not null
             union all
-            select removed_at, coalesce(removal_learnt_at, 'epoch'), true, 'removal', 'removal', null, null, null, null,
+            select removed_at, coalesce(removal_learnt_at, 'epoch'), true, 'removal', 'removal', null::timestamptz, null, null, null, null,
                    null, null, null, null
             from participant where conversation_sid = $1 and participant_sid = $2 and removed_at is not null
             union all
-            select stated_at, learnt_at, false, aspect, aspect || encode(digest, 'hex'), identity, address,
+            select stated_at, learnt_at, false, aspect, aspect || encode(digest, 'hex'), coalesce(erased_at, (select erased_at from participant where conversation_sid = $1 and participant_sid = $2)), identity, address,
                    proxy_address, projected_address, binding_type, role_sid, attributes, last_read_message_index
             from participant_version where conversation_sid = $1 and participant_sid = $2
         ) as version
@@ -162,23 +165,23 @@ pub async fn of_conversation(
 ) -> Result<Vec<VersionRow<ConversationSays>>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- mirror.versions_of_conversation
-        select at as "at!", learnt_at as "learnt_at!", is_current as "is_current!", aspect as "aspect!", key as "key!",
+        select at as "at!", learnt_at as "learnt_at!", is_current as "is_current!", aspect as "aspect!", key as "key!", erased_at,
                messaging_service_sid, friendly_name, unique_name, attributes, state
         from (
-            select coalesce(stated_at, version_at) as at, learnt_at, true as is_current, 'content' as aspect, '' as key,
+            select coalesce(stated_at, version_at) as at, learnt_at, true as is_current, 'content' as aspect, '' as key, erased_at,
                    messaging_service_sid, friendly_name, unique_name, attributes, null as state
             from conversation where conversation_sid = $1 and learnt_at is not null and version_at is not null
             union all
-            select coalesce(closed_at, state_stated_at, state_at), state_learnt_at, true, 'state', 'state', null, null,
+            select coalesce(closed_at, state_stated_at, state_at), state_learnt_at, true, 'state', 'state', null::timestamptz, null, null,
                    null, null, state
             from conversation where conversation_sid = $1 and state is not null and state_at is not null
               and state_learnt_at is not null
             union all
-            select removed_at, coalesce(removal_learnt_at, 'epoch'), true, 'removal', 'removal', null, null, null, null,
+            select removed_at, coalesce(removal_learnt_at, 'epoch'), true, 'removal', 'removal', null::timestamptz, null, null, null, null,
                    null
             from conversation where conversation_sid = $1 and removed_at is not null
             union all
-            select stated_at, learnt_at, false, aspect, aspect || encode(digest, 'hex'), messaging_service_sid,
+            select stated_at, learnt_at, false, aspect, aspect || encode(digest, 'hex'), coalesce(erased_at, (select erased_at from conversation where conversation_sid = $1)), messaging_service_sid,
                    friendly_name, unique_name, attributes, state
             from conversation_version where conversation_sid = $1
         ) as version

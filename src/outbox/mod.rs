@@ -4,6 +4,7 @@
 //! its `Attributes`, and where it is not known whether one was sent, the newest messages are listed and looked through
 //! before anything is sent again ([`work`]).
 
+pub mod erase;
 mod operations;
 mod store;
 mod work;
@@ -73,4 +74,6 @@ pub struct OutboundMessage {
     pub requested_by: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// When something of it was erased, if it was.
+    pub erased_at: Option<Timestamp>,
 }

@@ -88,6 +88,7 @@ impl Outbox {
             requested_by: new.requested_by,
             created_at: now,
             updated_at: now,
+            erased_at: None,
         };
         store::insert(conn, &message).await?;
         put_send(conn, &message, now).await?;

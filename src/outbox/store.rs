@@ -23,6 +23,7 @@ struct Row {
     requested_by: String,
     created_at: jiff_sqlx::Timestamp,
     updated_at: jiff_sqlx::Timestamp,
+    erased_at: Option<jiff_sqlx::Timestamp>,
 }
 
 impl From<Row> for OutboundMessage {
@@ -45,6 +46,7 @@ impl From<Row> for OutboundMessage {
             requested_by: row.requested_by,
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
+            erased_at: row.erased_at.map(jiff_sqlx::Timestamp::to_jiff),
         }
     }
 }
@@ -97,7 +99,7 @@ pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<OutboundMe
         Row,
         "-- outbox.find
         select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
-               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message where outbound_message_id = $1",
         id,
     )
@@ -117,7 +119,7 @@ pub async fn page(
         Row,
         "-- outbox.page
         select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
-               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message
         where conversation_sid = $1
           and ($2::timestamptz is null or (created_at, outbound_message_id) < ($2, $3::uuid))

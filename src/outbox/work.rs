@@ -390,6 +390,7 @@ mod tests {
             requested_by: String::new(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             updated_at: jiff::Timestamp::UNIX_EPOCH,
+            erased_at: None,
         };
         assert_eq!(sent_as(&attributes_of(&message)), Some(id));
         assert_eq!(sent_as("{}"), None);

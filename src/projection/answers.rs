@@ -14,6 +14,7 @@ use crate::events::Via;
 use crate::ids::ConversationSid;
 use crate::mirror::Observed;
 use crate::mirror::replay::Stated;
+use crate::person::Person;
 
 /// Records statements that were just committed, each conversation's apart. The caller's transaction holds the locks of
 /// the conversations, so that the numbers are in the order of the effects.
@@ -70,13 +71,41 @@ pub async fn due_for_erasure(
 pub async fn erase(conn: &mut PgConnection, numbers: &[i64], now: Timestamp) -> Result<i64, sqlx::Error> {
     let erased = sqlx::query!(
         "-- projection.erase_answers
-        update answer set statements = '[]', erased_at = $2 where number = any($1) and erased_at is null",
+        update answer set statements = '[]', erased_at = $2,
+            erased = jsonb_build_object('statements', erasure_proof(convert_to(statements::text, 'UTF8')))
+        where number = any($1) and erased_at is null",
         numbers,
         now.to_sqlx() as _,
     )
     .execute(conn)
     .await?;
     Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// Empties the answers that name a person. Those of the conversations of `held` are left alone.
+pub async fn erase_person(
+    conn: &mut PgConnection,
+    person: &Person,
+    held: &[String],
+    now: Timestamp,
+) -> Result<i64, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- projection.answers_naming_person
+        select number, statements::text as "statements!" from answer
+        where erased_at is null and not coalesce(conversation_sid = any($1), false)
+          and exists (select from unnest($2::bytea[]) as spelling
+              where position(spelling in convert_to(statements::text, 'UTF8')) > 0)"#,
+        held,
+        &person.spellings() as _,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let numbers: Vec<i64> = rows
+        .into_iter()
+        .filter(|row| person.is_named_in(row.statements.as_bytes()))
+        .map(|row| row.number)
+        .collect();
+    erase(conn, &numbers, now).await
 }
 
 /// Account and conversation; a user belongs to none.

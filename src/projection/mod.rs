@@ -5,6 +5,8 @@
 pub mod answers;
 pub mod read;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -13,17 +15,28 @@ use crate::group_text;
 use crate::mirror::{self, Observed, Revisions};
 
 /// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
+/// Answers which causes said again what had been erased here.
 pub async fn commit(
     conn: &mut PgConnection,
     observed: &[Observed],
     via: Via,
     settles: Option<&Revisions>,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<BTreeSet<String>, sqlx::Error> {
     let committed = mirror::commit(conn, observed, via, settles, now).await?;
     // Webhooks are kept as they came; an answer that told nothing new need not be told again.
     if via != Via::Webhook && committed.changed {
-        answers::record(conn, observed, &committed.settled, via, now).await?;
+        // As they were taken: what was erased does not come back through here.
+        let mut taken = observed.to_vec();
+        for (place, change) in &committed.masked {
+            taken[*place].change = change.clone();
+        }
+        answers::record(conn, &taken, &committed.settled, via, now).await?;
     }
-    group_text::follow(conn, &committed.state_changed, via, now).await
+    group_text::follow(conn, &committed.state_changed, via, now).await?;
+    Ok(committed
+        .masked
+        .keys()
+        .map(|place| observed[*place].cause.clone())
+        .collect())
 }

@@ -82,6 +82,7 @@ use Role::{Content, Erased, HiddenKey, Key, Ours, Subject};
 
 const REVISION: Role = Ours("counts our changes of the row");
 const VERIFIED: Role = Ours("when a read confirmed it, which is no statement");
+const ERASED_AT: Role = Ours("when it was erased, which no source tells");
 const ID: Role = Ours("a number or id of ours");
 
 /// All of them, parents first.
@@ -117,6 +118,8 @@ pub const TABLES: &[Table] = &[
             ("state_learnt_at", Content),
             ("state_stated_at", Content),
             ("removal_learnt_at", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {
@@ -143,6 +146,8 @@ pub const TABLES: &[Table] = &[
             ("learnt_at", Content),
             ("stated_at", Content),
             ("removal_learnt_at", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {
@@ -168,6 +173,8 @@ pub const TABLES: &[Table] = &[
             ("learnt_at", Content),
             ("stated_at", Content),
             ("removal_learnt_at", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {
@@ -204,6 +211,8 @@ pub const TABLES: &[Table] = &[
             ("is_notifiable", Content),
             ("created_at", Content),
             ("version_at", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {
@@ -222,6 +231,8 @@ pub const TABLES: &[Table] = &[
             ("unique_name", Content),
             ("attributes", Content),
             ("state", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {
@@ -244,6 +255,8 @@ pub const TABLES: &[Table] = &[
             ("role_sid", Content),
             ("attributes", Content),
             ("last_read_message_index", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {
@@ -264,6 +277,8 @@ pub const TABLES: &[Table] = &[
             ("body", Content),
             ("media", Content),
             ("attributes", Content),
+            ("erased", Erased),
+            ("erased_at", ERASED_AT),
         ],
     },
     Table {

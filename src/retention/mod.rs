@@ -2,12 +2,14 @@
 //!
 //! Each class of data has one rule: how long it is kept. What is due is erased in batches, each in a transaction of its
 //! own with an entry of the log; the places that hold a class are named in [`places`], and nowhere else. What is erased
-//! from the log leaves its salted hash behind, so that the seals can still be checked ([`crate::audit`]).
+//! from the log leaves its salted hash behind, so that the seals can still be checked ([`crate::audit`]); everything else
+//! leaves one by which whoever has the original can show that it was that.
 
 mod hold;
 mod places;
 mod store;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,32 +20,66 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config;
 use crate::events::{self, Kind, NewEvent, Via};
+use places::{Due, Place};
 
 pub use hold::{LegalHold, find_hold, hold, release};
+pub use store::{held_of, lock};
 
 /// A class of data that has a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The forms of webhooks, as received.
+    /// What Twilio told, word for word: the forms of webhooks, and the recorded answers of our own calls.
     Webhooks,
+    /// What messages and sends say, and what media they had.
+    MessageBodies,
+    /// Attributes of what is over.
+    Attributes,
+    /// What was said before.
+    Versions,
+    /// What did not verify.
+    Quarantine,
     /// What entries of the log say, and who did it.
     Log,
 }
 
 impl Class {
-    pub const ALL: [Self; 2] = [Self::Webhooks, Self::Log];
+    pub const ALL: [Self; 6] = [
+        Self::Webhooks,
+        Self::MessageBodies,
+        Self::Attributes,
+        Self::Versions,
+        Self::Quarantine,
+        Self::Log,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Webhooks => "webhooks",
+            Self::MessageBodies => "message_bodies",
+            Self::Attributes => "attributes",
+            Self::Versions => "versions",
+            Self::Quarantine => "quarantine",
             Self::Log => "log",
+        }
+    }
+
+    fn kept(self, settings: &config::Retention) -> Option<Duration> {
+        match self {
+            Self::Webhooks => settings.webhooks,
+            Self::MessageBodies => settings.message_bodies,
+            Self::Attributes => settings.attributes,
+            Self::Versions => settings.versions,
+            Self::Quarantine => settings.quarantine,
+            Self::Log => settings.log,
         }
     }
 }
 
 /// Rows that are looked at in one transaction.
 const BATCH: i64 = 500;
-/// Batches of one periodic run and class; what is left waits for the next.
+/// The same where rows are looked through in rounds: most of them are not due.
+const BATCH_OF_ROUND: i64 = 2_000;
+/// Batches of one periodic run and place; what is left waits for the next.
 const BATCHES_MAX: u32 = 200;
 
 /// What one run erased of a class, or would erase.
@@ -60,6 +96,16 @@ struct Batch {
     erased: Erased,
     /// Where the next batch begins; none at the end of what is due.
     next: Option<store::Progress>,
+}
+
+/// How far one run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All that is due is counted, and nothing erased.
+    Count,
+    All,
+    /// As much as one periodic run does.
+    Some,
 }
 
 /// What erases. Cheap to clone.
@@ -83,7 +129,7 @@ impl Retention {
             .is_some()
         {
             for class in Class::ALL {
-                match self.run(class, false, BATCHES_MAX).await {
+                match self.run(class, Extent::Some).await {
                     Ok(Some(done)) if done.erased > 0 => {
                         info!(
                             class = class.as_str(),
@@ -104,56 +150,73 @@ impl Retention {
 
     /// Erases all of a class that is due, or only counts it. None where the class is kept for good.
     pub async fn run_all(&self, class: Class, dry_run: bool) -> Result<Option<Erased>, sqlx::Error> {
-        self.run(class, dry_run, u32::MAX).await
+        let extent = if dry_run { Extent::Count } else { Extent::All };
+        self.run(class, extent).await
     }
 
-    async fn run(&self, class: Class, dry_run: bool, batches: u32) -> Result<Option<Erased>, sqlx::Error> {
-        let kept = match class {
-            Class::Webhooks => self.settings.webhooks,
-            Class::Log => self.settings.log,
-        };
+    async fn run(&self, class: Class, extent: Extent) -> Result<Option<Erased>, sqlx::Error> {
+        let kept = class.kept(&self.settings);
         let Some(before) = kept.and_then(|kept| before(self.clock.now(), kept)) else {
             return Ok(None);
         };
-        let (mut total, mut from) = (Erased::default(), None);
-        for _ in 0..batches {
-            let batch = self.batch(class, before, from, dry_run).await?;
-            total.erased += batch.erased.erased;
-            total.held += batch.erased.held;
-            match batch.next {
-                Some(next) => from = Some(next),
-                None => break,
+        let mut total = Erased::default();
+        for place in class.places() {
+            // A round that is asked for is whole; the periodic one goes on from where the last one has come to.
+            let mut from = (extent == Extent::All && place.is_in_rounds()).then(store::Progress::default);
+            let mut batches = 0;
+            loop {
+                let batch = self.batch(class, *place, before, from, extent).await?;
+                total.erased += batch.erased.erased;
+                total.held += batch.erased.held;
+                from = batch.next;
+                batches += 1;
+                if from.is_none() || (extent == Extent::Some && batches >= BATCHES_MAX) {
+                    break;
+                }
             }
         }
         Ok(Some(total))
     }
 
-    /// One transaction. A dry run goes on from `from`, a real one from where the last one has come to.
+    /// One transaction. Goes on from `from`, or from where the last one has come to.
     async fn batch(
         &self,
         class: Class,
+        place: Place,
         before: Timestamp,
         from: Option<store::Progress>,
-        dry_run: bool,
+        extent: Extent,
     ) -> Result<Batch, sqlx::Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         // With this lock no hold begins meanwhile, and no other process erases.
-        store::lock(&mut transaction).await?;
-        let start = match from {
-            Some(from) if dry_run => from,
-            _ => store::progress(&mut transaction, class).await?,
+        lock(&mut transaction).await?;
+        let start = match (from, extent) {
+            (Some(from), Extent::Count) => from,
+            (Some(from), Extent::All | Extent::Some) if place.is_in_rounds() => from,
+            (None, Extent::Count) if place.is_in_rounds() => store::Progress::default(),
+            _ => store::progress(&mut transaction, place).await?,
         };
-        let due = places::due(&mut transaction, class, start, before, BATCH).await?;
-        let Some(next) = due.iter().map(|one| one.place).next_back() else {
+        let limit = if place.is_in_rounds() {
+            BATCH_OF_ROUND
+        } else {
+            BATCH
+        };
+        let looked = places::look(&mut transaction, place, &start, before, limit).await?;
+        let Some(last) = looked.last().map(|one| one.at.clone()) else {
+            if place.is_in_rounds() && extent != Extent::Count {
+                store::advance(&mut transaction, place, &store::Progress::default()).await?;
+                transaction.commit().await?;
+            }
             return Ok(Batch::default());
         };
-        let held = store::held_of(
+        let due: Vec<Due> = looked.into_iter().filter(|one| !one.is_left).collect();
+        let held = held_of(
             &mut transaction,
             due.iter().filter_map(|one| one.conversation_sid.as_deref()),
         )
         .await?;
-        let (kept, gone): (Vec<_>, Vec<_>) = due.into_iter().filter(|one| !one.is_erased).partition(|one| {
+        let (kept, gone): (Vec<_>, Vec<_>) = due.into_iter().partition(|one| {
             one.conversation_sid
                 .as_ref()
                 .is_some_and(|sid| held.contains(sid))
@@ -163,16 +226,17 @@ impl Retention {
                 erased: i64::try_from(gone.len()).unwrap_or(i64::MAX),
                 held: i64::try_from(kept.len()).unwrap_or(i64::MAX),
             },
-            next: Some(next),
+            next: Some(last.clone()),
         };
-        if dry_run {
+        if extent == Extent::Count {
             return Ok(batch);
         }
         if !gone.is_empty() {
-            batch.erased.erased = places::erase(&mut transaction, class, &gone, now).await?;
-            events::append(&mut transaction, &[told(class, before, batch.erased, now)]).await?;
+            batch.erased.erased = places::erase(&mut transaction, place, &gone, before, now).await?;
+            let told = told(class, place, before, batch.erased, &gone, now);
+            events::append(&mut transaction, &[told]).await?;
         }
-        store::advance(&mut transaction, class, next).await?;
+        store::advance(&mut transaction, place, &last).await?;
         transaction.commit().await?;
         Ok(batch)
     }
@@ -185,7 +249,19 @@ fn before(now: Timestamp, kept: Duration) -> Option<Timestamp> {
         .and_then(|kept| now.checked_sub(kept).ok())
 }
 
-fn told(class: Class, before: Timestamp, erased: Erased, now: Timestamp) -> NewEvent {
+/// Tells how much of what was erased, and of which conversations.
+fn told(
+    class: Class,
+    place: Place,
+    before: Timestamp,
+    erased: Erased,
+    gone: &[Due],
+    now: Timestamp,
+) -> NewEvent {
+    let conversations: BTreeSet<&str> = gone
+        .iter()
+        .filter_map(|one| one.conversation_sid.as_deref())
+        .collect();
     NewEvent {
         kind: Kind::RetentionErased,
         account_sid: None,
@@ -198,9 +274,11 @@ fn told(class: Class, before: Timestamp, erased: Erased, now: Timestamp) -> NewE
         recorded_at: now,
         data: serde_json::json!({
             "class": class.as_str(),
+            "place": place.as_str(),
             "before": before,
             "erased": erased.erased,
             "held": erased.held,
+            "conversations": conversations,
         }),
     }
 }

@@ -5,17 +5,20 @@ use std::collections::HashSet;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use crate::retention::{Class, LegalHold};
+use crate::retention::LegalHold;
+use crate::retention::places::Place;
 
 /// A place up to which a rule has looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) commit_xid: i64,
     pub(super) number: i64,
+    /// Where rows are looked through by their keys: the last one, with `/` between its parts.
+    pub(super) row_key: String,
 }
 
 /// Keeps erasing and holding apart. Held until the transaction ends.
-pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- retention.lock
         select pg_advisory_xact_lock(hashtext('hookswitch.retention'))"
@@ -25,24 +28,25 @@ pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-pub(super) async fn progress(conn: &mut PgConnection, class: Class) -> Result<Progress, sqlx::Error> {
+pub(super) async fn progress(conn: &mut PgConnection, place: Place) -> Result<Progress, sqlx::Error> {
     sqlx::query_as!(
         Progress,
         "-- retention.progress
-        select commit_xid, number from retention_progress where class = $1",
-        class.as_str(),
+        select commit_xid, number, row_key from retention_progress where place = $1",
+        place.as_str(),
     )
     .fetch_one(conn)
     .await
 }
 
-pub(super) async fn advance(conn: &mut PgConnection, class: Class, to: Progress) -> Result<(), sqlx::Error> {
+pub(super) async fn advance(conn: &mut PgConnection, place: Place, to: &Progress) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- retention.advance
-        update retention_progress set commit_xid = $2, number = $3 where class = $1",
-        class.as_str(),
+        update retention_progress set commit_xid = $2, number = $3, row_key = $4 where place = $1",
+        place.as_str(),
         to.commit_xid,
         to.number,
+        to.row_key,
     )
     .execute(conn)
     .await?;
@@ -53,7 +57,7 @@ pub(super) async fn advance(conn: &mut PgConnection, class: Class, to: Progress)
 pub(super) async fn start_over(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- retention.start_over
-        update retention_progress set commit_xid = 0, number = 0"
+        update retention_progress set commit_xid = 0, number = 0, row_key = ''"
     )
     .execute(conn)
     .await?;
@@ -61,7 +65,7 @@ pub(super) async fn start_over(conn: &mut PgConnection) -> Result<(), sqlx::Erro
 }
 
 /// Which of these conversations are held.
-pub(super) async fn held_of(
+pub async fn held_of(
     conn: &mut PgConnection,
     sids: impl Iterator<Item = &str>,
 ) -> Result<HashSet<String>, sqlx::Error> {

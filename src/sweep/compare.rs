@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::mirror::change::{ConversationChange, MessageChange, ParticipantChange, ReceiptChange};
-use crate::mirror::fold::{Revisions, State};
+use crate::mirror::fold::{Revisions, State, without_erased};
 use crate::mirror::{Change, Stamp, Version};
 use crate::twilio::model::{DeliveryAmount, DeliverySummary};
 
@@ -37,7 +37,9 @@ impl Standing {
 
 /// Compares one statement of a read with what is stored of its subject.
 pub(super) fn standing(stored: &State, read: &Change) -> Standing {
-    match read {
+    // No read makes statements about users, which alone need an account to be found.
+    let masked = without_erased(stored, None, read);
+    match masked.as_ref().unwrap_or(read) {
         Change::Conversation(read) => conversation(stored, read),
         Change::Participant(read) => participant(stored, read),
         Change::Message(read) => message(stored, read),
@@ -218,6 +220,7 @@ pub(super) fn summary_agrees(summary: Option<&DeliverySummary>, statuses: &[&str
 mod tests {
     use super::*;
     use crate::mirror::change::{MessageFields, ReceiptChange};
+    use crate::mirror::erased::Erased;
     use crate::mirror::fold::{Message, Receipt};
 
     const CONVERSATION: &str = "CH00000000000000000000000000000001";
@@ -260,6 +263,7 @@ mod tests {
             removal_learnt_at: None,
             removed_at: removed.then(|| at.parse().unwrap()),
             revision: 3,
+            erased: Erased::default(),
             dirty: false,
         };
         let mut state = State::default();
@@ -298,6 +302,19 @@ mod tests {
         );
         assert_eq!(of(&stored("a", AFTER, false), &read("b", CUT)), Standing::Ahead);
         assert_eq!(of(&stored("a", BEFORE, true), &read("a", CUT)), Standing::Removed);
+    }
+
+    #[test]
+    fn what_was_erased_is_no_difference() {
+        let mut state = stored("a", "2026-01-02T03:04:05.678Z", false);
+        for row in state.messages.values_mut() {
+            row.fields.body = None;
+            row.erased = Erased::read(Some(serde_json::json!({ "body": {} })));
+        }
+        let same = standing(&state, &read("a", "2026-01-02T03:04:05Z"));
+        assert_eq!(same, Standing::Same);
+        let edited = standing(&state, &read("b", "2026-01-02T03:04:07Z"));
+        assert_eq!(edited, Standing::SameOfEarlier, "only its time is news");
     }
 
     #[test]

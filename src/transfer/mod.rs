@@ -4,6 +4,7 @@
 //! at Twilio, decide by the pure [`machine`], make one call, look again, until the reading says that the new holder has
 //! the line. Every line of it may be the last one that runs: the next run reads and goes on from what is.
 
+pub mod erase;
 mod expiry;
 pub mod machine;
 mod operations;

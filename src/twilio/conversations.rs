@@ -55,6 +55,7 @@ const MESSAGES: &str = "/v1/Services/{IS}/Conversations/{CH}/Messages";
 const MESSAGE: &str = "/v1/Services/{IS}/Conversations/{CH}/Messages/{IM}";
 const RECEIPTS: &str = "/v1/Services/{IS}/Conversations/{CH}/Messages/{IM}/Receipts";
 const PARTICIPANT_CONVERSATIONS: &str = "/v1/Services/{IS}/ParticipantConversations";
+const USER: &str = "/v1/Services/{IS}/Users/{Identity}";
 const SERVICE_CONFIGURATION: &str = "/v1/Services/{IS}/Configuration";
 const SERVICE_WEBHOOKS: &str = "/v1/Services/{IS}/Configuration/Webhooks";
 const ACCOUNT_WEBHOOKS: &str = "/v1/Configuration/Webhooks";
@@ -251,6 +252,21 @@ impl Client {
             "delivery_receipts",
             with_page_size(url, SMALL_PAGE),
         )
+    }
+}
+
+/// Users.
+impl Client {
+    /// Deletes a user, and with it its seats.
+    pub async fn delete_user(&self, identity: &Identity) -> Result<(), Error> {
+        // A URL cannot say these names: they mean "here" and "above".
+        if matches!(identity.as_str(), "." | "..") {
+            return Err(Error::Malformed {
+                reason: "such an identity cannot stand in a path".to_owned(),
+            });
+        }
+        let url = self.service_url(&["Users", identity.as_str()]);
+        self.delete(USER, url).await
     }
 }
 

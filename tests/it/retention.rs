@@ -22,6 +22,10 @@ fn rules(app: &TestApp, webhooks: Option<Duration>, log: Option<Duration>) -> Re
             every: Duration::ZERO,
             webhooks,
             log,
+            message_bodies: webhooks,
+            attributes: webhooks,
+            versions: webhooks,
+            quarantine: webhooks,
         },
     }
 }

@@ -13,6 +13,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("delivery_receipt", "src/mirror/"),
     ("conversation_check", "src/sweep/"),
     ("conversation_version", "src/mirror/"),
+    ("erasure", "src/erasure/"),
     ("event", "src/events/"),
     ("group_text", "src/group_text/"),
     ("holding", "src/ledger/"),

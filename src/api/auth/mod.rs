@@ -84,6 +84,8 @@ scopes! {
     PeopleRead = "people:read",
     /// Changing them.
     PeopleWrite = "people:write",
+    /// Erasing a person on request, and reading what came of it.
+    ErasuresWrite = "erasures:write",
     /// All of them.
     Admin = "admin",
 }

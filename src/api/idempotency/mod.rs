@@ -21,7 +21,7 @@ use crate::api::auth::Caller;
 use crate::web::extract::{Csv, Json};
 use crate::web::problem::{FieldError, Problem};
 
-pub use store::purge;
+pub use store::{erase_person, purge};
 
 /// The header that every POST needs.
 pub const HEADER: &str = "Idempotency-Key";

@@ -5,6 +5,8 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::person::Person;
+
 /// What was answered.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -121,4 +123,30 @@ pub async fn purge(conn: &mut PgConnection, before: Timestamp) -> Result<u64, sq
     .execute(conn)
     .await?;
     Ok(purged.rows_affected())
+}
+
+/// Erases kept answers that name the person, or that are about one of these sends. A repeated call is answered without
+/// what it said. Answers of how many.
+pub async fn erase_person(
+    conn: &mut PgConnection,
+    person: &Person,
+    sends: &[Uuid],
+) -> Result<i64, sqlx::Error> {
+    let quoted = serde_json::Value::from(person.exact()).to_string();
+    let erased = sqlx::query!(
+        r#"-- idempotency.erase_person
+        update idempotency_key
+        set response = '{"erased":true}', key = replace(key, $2, $4), location = replace(location, $2, $4)
+        where position(convert_to($1, 'UTF8') in response) > 0
+           or position(convert_to($2, 'UTF8') in response) > 0
+           or position($2 in key) > 0
+           or exists (select from unnest($3::uuid[]) as send where position(convert_to(send::text, 'UTF8') in response) > 0)"#,
+        quoted,
+        person.needle(),
+        sends,
+        person.pseudonym(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
 }

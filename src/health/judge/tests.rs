@@ -27,6 +27,7 @@ fn conversation() -> ConversationRow {
         verified_at: Some(at(1)),
         first_seen_at: at(0),
         last_message_at: None,
+        erased_at: None,
     }
 }
 
@@ -44,6 +45,7 @@ fn member(sid: &str) -> ParticipantRow {
         created_at: Some(at(0)),
         updated_at: at(0),
         removed_at: None,
+        erased_at: None,
     }
 }
 

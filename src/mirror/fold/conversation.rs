@@ -9,6 +9,7 @@ use super::versions::{ConversationPast, ConversationSays, Past, Told, note_remov
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid};
 use crate::mirror::change::{ConversationChange, ConversationFields, StateChange};
+use crate::mirror::erased::Erased;
 use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
@@ -31,6 +32,8 @@ pub struct Conversation {
     pub revision: i64,
     pub unverified_since: Option<Timestamp>,
     pub last_message_at: Option<Timestamp>,
+    /// What stays erased.
+    pub erased: Erased,
     pub dirty: bool,
 }
 impl Conversation {
@@ -51,6 +54,7 @@ impl Conversation {
             revision: 0,
             unverified_since: Some(now),
             last_message_at: None,
+            erased: Erased::default(),
             dirty: true,
         }
     }

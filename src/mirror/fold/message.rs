@@ -9,6 +9,7 @@ use super::versions::{Past, Says, Told, note_removal};
 use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
 use crate::mirror::change::{MessageChange, MessageFields};
+use crate::mirror::erased::Erased;
 use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
@@ -24,6 +25,8 @@ pub struct Message {
     pub removed_at: Option<Timestamp>,
     pub removal_learnt_at: Option<Timestamp>,
     pub revision: i64,
+    /// What stays erased.
+    pub erased: Erased,
     pub dirty: bool,
 }
 
@@ -102,6 +105,7 @@ impl Fold<'_> {
             removed_at: change.removed.then_some(change.version.at),
             removal_learnt_at: change.removed.then_some(now),
             revision: 1,
+            erased: Erased::default(),
             dirty: true,
         };
         self.state.messages.insert(key, row);

@@ -141,8 +141,57 @@ fn revision(state: &State, change: &Change) -> Option<i64> {
     }
 }
 
-/// Applies one change.
-pub fn apply(state: &mut State, outcome: &mut Outcome, context: Context<'_>, observed: &Observed) {
+/// The change without what was erased of its subject; `None` where it says nothing of that. A user is found by the account
+/// too.
+pub fn without_erased(state: &State, account_sid: Option<&AccountSid>, change: &Change) -> Option<Change> {
+    match change {
+        Change::Conversation(change) => {
+            let row = state.conversations.get(&change.conversation_sid)?;
+            row.erased.conversation(change).map(Change::Conversation)
+        }
+        Change::Participant(change) => {
+            let key = (change.conversation_sid.clone(), change.participant_sid.clone());
+            let row = state.participants.get(&key)?;
+            row.erased.participant(change).map(Change::Participant)
+        }
+        Change::Message(change) => {
+            let key = (change.conversation_sid.clone(), change.message_sid.clone());
+            let row = state.messages.get(&key)?;
+            row.erased.message(change).map(Change::Message)
+        }
+        Change::User(change) => {
+            let row = state
+                .users
+                .get(&(account_sid?.clone(), change.user_sid.clone()))?;
+            row.erased.user(change).map(Change::User)
+        }
+        Change::ConversationState(_)
+        | Change::ConversationRemoved { .. }
+        | Change::Receipt(_)
+        | Change::Unread { .. } => None,
+    }
+}
+
+/// Applies one change. Answers with the change as it was taken where it said again what had been erased: without that.
+pub fn apply(
+    state: &mut State,
+    outcome: &mut Outcome,
+    context: Context<'_>,
+    observed: &Observed,
+) -> Option<Change> {
+    let Some(change) = without_erased(state, Some(&observed.account_sid), &observed.change) else {
+        apply_whole(state, outcome, context, observed);
+        return None;
+    };
+    let masked = Observed {
+        change,
+        ..observed.clone()
+    };
+    apply_whole(state, outcome, context, &masked);
+    Some(masked.change)
+}
+
+fn apply_whole(state: &mut State, outcome: &mut Outcome, context: Context<'_>, observed: &Observed) {
     let mut fold = Fold {
         state,
         outcome,

@@ -10,6 +10,7 @@ use crate::events::Kind;
 use crate::ids::{AccountSid, ConversationSid, ParticipantSid, PhoneNumber};
 use crate::ledger::Fact;
 use crate::mirror::change::{ParticipantChange, ParticipantFields};
+use crate::mirror::erased::Erased;
 use crate::mirror::spelling;
 use crate::mirror::version::{Verdict, Version};
 
@@ -24,6 +25,8 @@ pub struct Participant {
     pub removed_at: Option<Timestamp>,
     pub removal_learnt_at: Option<Timestamp>,
     pub revision: i64,
+    /// What stays erased.
+    pub erased: Erased,
     pub dirty: bool,
 }
 
@@ -101,6 +104,7 @@ impl Fold<'_> {
             removed_at: change.removed.then_some(change.version.at),
             removal_learnt_at: change.removed.then_some(now),
             revision: 1,
+            erased: Erased::default(),
             dirty: true,
         };
         self.state.participants.insert(key, row);

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Fold;
 use crate::events::Kind;
 use crate::mirror::change::{UserChange, UserFields};
+use crate::mirror::erased::Erased;
 use crate::mirror::version::Version;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -13,12 +14,20 @@ pub struct User {
     pub fields: UserFields,
     pub created_at: Option<Timestamp>,
     pub version: Version,
+    /// What stays erased.
+    pub erased: Erased,
     pub dirty: bool,
 }
 
 impl Fold<'_> {
     pub(super) fn user(&mut self, change: &UserChange) {
         let key = (self.observed.account_sid.clone(), change.user_sid.clone());
+        let erased = self
+            .state
+            .users
+            .get(&key)
+            .map(|row| row.erased.clone())
+            .unwrap_or_default();
         let newer = self
             .state
             .users
@@ -39,6 +48,7 @@ impl Fold<'_> {
                 fields: change.fields.clone(),
                 created_at,
                 version: change.version,
+                erased,
                 dirty: true,
             },
         );

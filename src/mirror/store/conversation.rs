@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use super::{column, learnt_at, stated_at, told, version};
 use crate::ids::{AccountSid, ConversationSid};
 use crate::mirror::change::{ConversationFields, Observed};
+use crate::mirror::erased::Erased;
 use crate::mirror::fold::{Conversation, State};
 
 /// A child may come before its parent: the row is made first, so that there is something to lock.
@@ -54,7 +55,7 @@ pub(super) async fn load_conversations(
         select conversation_sid as "sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
                messaging_service_sid, friendly_name, unique_name, attributes, state, state_at, state_exact, created_at,
                closed_at, autocreated, version_at, version_exact, removed_at, revision, unverified_since, last_message_at,
-               learnt_at, stated_at, state_learnt_at, state_stated_at, removal_learnt_at
+               learnt_at, stated_at, state_learnt_at, state_stated_at, removal_learnt_at, erased
         from unnest($1::text[]) as wanted (sid)
         cross join lateral (select * from conversation where conversation_sid = wanted.sid for update) as conversation"#,
         &sids as _,
@@ -84,6 +85,7 @@ pub(super) async fn load_conversations(
             revision: row.revision,
             unverified_since: row.unverified_since.map(jiff_sqlx::Timestamp::to_jiff),
             last_message_at: row.last_message_at.map(jiff_sqlx::Timestamp::to_jiff),
+            erased: Erased::read(row.erased),
             dirty: false,
         };
         state.conversations.insert(row.sid, conversation);

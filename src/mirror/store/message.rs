@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::{column, learnt_at, stated_at, told, version};
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
 use crate::mirror::change::MessageFields;
+use crate::mirror::erased::Erased;
 use crate::mirror::fold::{Message, State};
 
 pub(super) async fn load_messages(
@@ -27,7 +28,7 @@ pub(super) async fn load_messages(
         select conversation_sid as "conversation_sid: ConversationSid", message_sid as "sid: MessageSid",
                account_sid as "account_sid: AccountSid", message_index, author, participant_sid, body, media, attributes,
                source, created_at, version_at, version_exact, removed_at, revision, learnt_at,
-               stated_at, removal_learnt_at
+               stated_at, removal_learnt_at, erased
         from unnest($1::text[], $2::text[]) as wanted (conversation, sid)
         cross join lateral (select * from message
             where conversation_sid = wanted.conversation and message_sid = wanted.sid offset 0) as message"#,
@@ -54,6 +55,7 @@ pub(super) async fn load_messages(
             removed_at: row.removed_at.map(jiff_sqlx::Timestamp::to_jiff),
             removal_learnt_at: row.removal_learnt_at.map(jiff_sqlx::Timestamp::to_jiff),
             revision: row.revision,
+            erased: Erased::read(row.erased),
             dirty: false,
         };
         state.messages.insert((row.conversation_sid, row.sid), message);

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::{column, learnt_at, stated_at, told, version};
 use crate::ids::{AccountSid, ConversationSid, ParticipantSid};
 use crate::mirror::change::ParticipantFields;
+use crate::mirror::erased::Erased;
 use crate::mirror::fold::{Participant, State};
 
 pub(super) async fn load_participants(
@@ -27,7 +28,7 @@ pub(super) async fn load_participants(
         select conversation_sid as "conversation_sid: ConversationSid", participant_sid as "sid: ParticipantSid",
                account_sid as "account_sid: AccountSid", identity, address, proxy_address, projected_address, binding_type,
                role_sid, attributes, last_read_message_index, created_at, version_at, version_exact, removed_at, revision, learnt_at,
-               stated_at, removal_learnt_at
+               stated_at, removal_learnt_at, erased
         from unnest($1::text[], $2::text[]) as wanted (conversation, sid)
         cross join lateral (select * from participant
             where conversation_sid = wanted.conversation and participant_sid = wanted.sid offset 0) as participant"#,
@@ -55,6 +56,7 @@ pub(super) async fn load_participants(
             removed_at: row.removed_at.map(jiff_sqlx::Timestamp::to_jiff),
             removal_learnt_at: row.removal_learnt_at.map(jiff_sqlx::Timestamp::to_jiff),
             revision: row.revision,
+            erased: Erased::read(row.erased),
             dirty: false,
         };
         state

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::column;
 use crate::ids::{AccountSid, UserSid};
 use crate::mirror::change::UserFields;
+use crate::mirror::erased::Erased;
 use crate::mirror::fold::{State, User};
 use crate::mirror::version::Version;
 
@@ -26,7 +27,7 @@ pub(super) async fn load_users(
     let rows = sqlx::query!(
         r#"-- mirror.load_users
         select account_sid as "account_sid: AccountSid", user_sid as "sid: UserSid", service_sid, identity, friendly_name,
-               role_sid, attributes, is_online, is_notifiable, created_at, version_at
+               role_sid, attributes, is_online, is_notifiable, created_at, version_at, erased
         from chat_user
         where (account_sid, user_sid) in (select * from unnest($1::text[], $2::text[]))
         order by account_sid, user_sid
@@ -49,6 +50,7 @@ pub(super) async fn load_users(
             },
             created_at: row.created_at.map(jiff_sqlx::Timestamp::to_jiff),
             version: Version::exact(row.version_at.to_jiff()),
+            erased: Erased::read(row.erased),
             dirty: false,
         };
         state.users.insert((row.account_sid, row.sid), user);

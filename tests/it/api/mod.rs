@@ -2,6 +2,7 @@
 
 mod access;
 mod completeness;
+mod erasures;
 mod feed;
 mod idempotency;
 mod ledger;
@@ -22,6 +23,7 @@ use hookswitch::api::{Api, router};
 use hookswitch::clock::Clock;
 use hookswitch::config::Config;
 use hookswitch::db::Notices;
+use hookswitch::erasure::Erasures;
 use hookswitch::events::Via;
 use hookswitch::group_text::GroupTexts;
 use hookswitch::health::Health;
@@ -89,6 +91,11 @@ pub(super) async fn office() -> Office {
             clock: clock.clone(),
         },
         completeness: Totals::new(pool.clone(), clock.clone()),
+        erasures: Erasures {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            accounts: Accounts::new(&config.twilio).unwrap(),
+        },
         health: Health::new(
             pool.clone(),
             clock.clone(),

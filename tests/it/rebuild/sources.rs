@@ -19,6 +19,7 @@ use crate::support::tables::{execute, mirror_and_ledger};
 async fn what_was_erased_is_no_damage_and_a_swap_keeps_what_came_of_it() {
     let app = TestApp::start().await;
     let group = app.group(Some("maya")).await;
+    app.text(BUYER, &[LINE, PARTNER], "Long ago").await;
     app.settle_for(SignedDuration::from_hours(25)).await;
     app.text(BUYER, &[LINE, PARTNER], "Hello?").await;
     app.settle().await;
@@ -28,17 +29,23 @@ async fn what_was_erased_is_no_damage_and_a_swap_keeps_what_came_of_it() {
         settings: config::Retention {
             every: Duration::ZERO,
             webhooks: Some(Duration::from_hours(24)),
+            message_bodies: Some(Duration::from_hours(24)),
+            attributes: None,
+            versions: None,
+            quarantine: None,
             log: Some(Duration::from_hours(24)),
         },
     };
-    for class in [Kept::Webhooks, Kept::Log] {
+    for class in [Kept::Webhooks, Kept::MessageBodies, Kept::Log] {
         assert!(rules.run_all(class, false).await.unwrap().unwrap().erased > 0);
     }
     let kept = mirror_and_ledger(&app).await;
+    let left = "message where body = 'Long ago'";
+    assert_eq!(sql::count(app.pool(), left).await, 0);
     let report = run(&app, COMPARE).await.unwrap();
     assert_eq!(report.damaged(), 0, "{report}");
     assert!(
-        report.sources.erased_webhooks > 0 && report.sources.unsourced == 1,
+        report.sources.erased_webhooks > 0 && report.sources.erased_answers > 0 && report.sources.unsourced == 1,
         "{report}"
     );
     let log = of(&report, "event");

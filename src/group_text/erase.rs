@@ -1,0 +1,46 @@
+//! Erasing a person from group texts: a pseudonym stands in their place.
+
+use sqlx::PgConnection;
+
+use crate::person::Person;
+
+/// Whether a group text in the making has to do with the person: Twilio is still to be told of its members.
+pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- group_text.is_at_work_for_person
+        select exists (select from group_text
+                       where state in ('requested', 'initializing') and position($1 in members::text) > 0) as "is_at_work!""#,
+        quoted(person),
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Puts the pseudonym in the person's place, but in the conversations of `held`. Answers of how many group texts.
+pub async fn erase(conn: &mut PgConnection, person: &Person, held: &[String]) -> Result<i64, sqlx::Error> {
+    let erased = sqlx::query!(
+        "-- group_text.erase_person
+        update group_text
+        set members = replace(members::text, $3, to_json($4::text)::text)::jsonb,
+            roster = replace(roster, $1, $4),
+            requested_by = case when requested_by = $1 then $4 else requested_by end,
+            friendly_name = case when position($2 in friendly_name) > 0 then null else friendly_name end,
+            attributes = case when position($2 in attributes) > 0 then null else attributes end,
+            failure_detail = case when position($2 in failure_detail) > 0 then null else failure_detail end
+        where (requested_by = $1 or position($3 in members::text) > 0 or position($1 in roster) > 0
+               or position($2 in concat_ws(' ', friendly_name, attributes, failure_detail)) > 0)
+          and not coalesce(conversation_sid = any($5), false)",
+        person.exact(),
+        person.needle(),
+        quoted(person),
+        person.pseudonym(),
+        held,
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
+}
+
+fn quoted(person: &Person) -> String {
+    serde_json::Value::from(person.exact()).to_string()
+}

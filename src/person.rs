@@ -1,0 +1,204 @@
+//! A person who asked to be forgotten: how they are found in what is stored, and what stands in their place. Pure.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::ids::{Identity, PhoneNumber};
+
+/// Whom to look for: a customer by the number of a handset, or one of ours by the identity.
+/// Does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Subject {
+    Number(PhoneNumber),
+    Identity(Identity),
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({})", self.kind())
+    }
+}
+
+/// Whom to look for, and the pseudonym that stands for them. Does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Person {
+    subject: Subject,
+    pseudonym: String,
+}
+
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Person")
+            .field("pseudonym", &self.pseudonym)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Subject {
+    /// `number` or `identity`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Number(_) => "number",
+            Self::Identity(_) => "identity",
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Number(number) => number.as_str(),
+            Self::Identity(identity) => identity.as_str(),
+        }
+    }
+
+    /// Of its two columns.
+    pub fn read(kind: &str, text: &str) -> Option<Self> {
+        match kind {
+            "number" => PhoneNumber::try_from(text).ok().map(Self::Number),
+            "identity" => Identity::try_from(text).ok().map(Self::Identity),
+            _ => None,
+        }
+    }
+}
+
+impl Person {
+    pub fn new(subject: Subject, pseudonym: String) -> Self {
+        Self { subject, pseudonym }
+    }
+
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// As it stands alone in a column.
+    pub fn exact(&self) -> &str {
+        self.subject.as_str()
+    }
+
+    /// As it stands within a text. A number tells by itself; an identity may be an everyday word, and counts only where
+    /// it is a whole string of JSON.
+    pub fn needle(&self) -> String {
+        match &self.subject {
+            Subject::Number(number) => number.as_str().to_owned(),
+            Subject::Identity(identity) => Value::from(identity.as_str()).to_string(),
+        }
+    }
+
+    /// What stands for the person.
+    pub fn pseudonym(&self) -> &str {
+        &self.pseudonym
+    }
+
+    /// What stands for [`Person::needle`].
+    pub fn instead_of_needle(&self) -> String {
+        match &self.subject {
+            Subject::Number(_) => self.pseudonym.clone(),
+            Subject::Identity(_) => Value::from(self.pseudonym.as_str()).to_string(),
+        }
+    }
+
+    /// What bytes of a form or an event have to hold if they name the person, each in one of the spellings: to look at
+    /// few of them. [`Person::is_named_in`] decides.
+    pub fn spellings(&self) -> Vec<Vec<u8>> {
+        match &self.subject {
+            Subject::Number(number) => vec![number.as_str().trim_start_matches('+').as_bytes().to_vec()],
+            Subject::Identity(identity) => {
+                let text = identity.as_str();
+                let quoted = Value::from(text).to_string();
+                let encoded: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+                let mut all = vec![
+                    text.as_bytes().to_vec(),
+                    quoted.trim_matches('"').as_bytes().to_vec(),
+                    encoded.replace('+', "%20").into_bytes(),
+                    encoded.to_lowercase().into_bytes(),
+                    encoded.into_bytes(),
+                ];
+                all.sort();
+                all.dedup();
+                all
+            }
+        }
+    }
+
+    /// Whether a form, or an event of Event Streams, names the person: as a value, or within one.
+    pub fn is_named_in(&self, bytes: &[u8]) -> bool {
+        if let Ok(json) = serde_json::from_slice::<Value>(bytes)
+            && (json.is_object() || json.is_array())
+        {
+            return self.is_named_in_json(&json);
+        }
+        form_urlencoded::parse(bytes).any(|(_, value)| self.is_named_in_text(&value))
+    }
+
+    fn is_named_in_json(&self, json: &Value) -> bool {
+        match json {
+            Value::String(text) => self.is_named_in_text(text),
+            Value::Array(items) => items.iter().any(|item| self.is_named_in_json(item)),
+            Value::Object(members) => members.values().any(|item| self.is_named_in_json(item)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+
+    fn is_named_in_text(&self, text: &str) -> bool {
+        text == self.exact() || text.contains(&self.needle())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number() -> Person {
+        let subject = Subject::Number("+15555550101".parse().unwrap());
+        Person::new(subject, "erased:1".to_owned())
+    }
+
+    fn identity(text: &str) -> Person {
+        let subject = Subject::Identity(text.parse().unwrap());
+        Person::new(subject, "erased:2".to_owned())
+    }
+
+    fn may_be_in(person: &Person, bytes: &[u8]) -> bool {
+        person
+            .spellings()
+            .iter()
+            .any(|spelling| bytes.windows(spelling.len()).any(|part| part == spelling))
+    }
+
+    #[test]
+    fn a_form_names_a_person_by_a_value_or_within_its_json() {
+        for (person, form) in [
+            (number(), "EventType=onMessageAdded&Author=%2B15555550101&Body=Hi"),
+            (number(), "Body=call+me+at+%2B15555550101%21"),
+            (number(), r#"{"data":{"author":"+15555550101"}}"#),
+            (identity("maya"), "Author=maya&Body=Hi"),
+            (identity("maya"), "Attributes=%7B%22by%22%3A%22maya%22%7D"),
+            (identity("maya"), r#"{"data":{"identity":"maya"}}"#),
+            (identity("maya b@x"), "Identity=maya+b%40x"),
+            (identity("maya b@x"), "Identity=maya%20b%40x"),
+        ] {
+            assert!(person.is_named_in(form.as_bytes()), "{form}");
+            assert!(may_be_in(&person, form.as_bytes()), "{form}");
+        }
+    }
+
+    #[test]
+    fn others_are_not_taken_for_the_person() {
+        for (person, form) in [
+            (number(), "Author=%2B15555550102"),
+            (identity("maya"), "Author=noor&Body=Hi+maya"),
+            (identity("maya"), "Author=maya2"),
+            (identity("a"), r#"{"data":{"identity":"maya"}}"#),
+        ] {
+            assert!(!person.is_named_in(form.as_bytes()), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_person_does_not_print() {
+        assert_eq!(
+            format!("{:?}", number()),
+            r#"Person { pseudonym: "erased:1", .. }"#
+        );
+    }
+}
