@@ -15,7 +15,7 @@ use crate::events::Via;
 use crate::ids::{ConversationSid, ParticipantSid, PhoneNumber};
 use crate::mirror::Version;
 
-pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line};
+pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line, take_line_away};
 pub use store::{
     Affected, holder_of, lines_of, lines_of_many, record, tenures_of_conversation,
     tenures_of_conversation_as_of, tenures_of_line, tenures_of_line_as_of,

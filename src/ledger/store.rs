@@ -75,8 +75,8 @@ struct Difference {
     events: Vec<NewEvent>,
 }
 
-/// The transfer that holds a line, and to whom it gives it.
-type Leases = BTreeMap<(String, String), (Uuid, String)>;
+/// The transfer that holds a line, and to whom it gives it; `None`: to nobody.
+type Leases = BTreeMap<(String, String), (Uuid, Option<String>)>;
 
 impl Difference {
     #[expect(clippy::too_many_arguments, reason = "two ledgers and what tells them apart")]
@@ -166,7 +166,7 @@ fn cause_of(
     span: &Span,
     first: bool,
     known: Option<&Tenure>,
-    lease: Option<&(Uuid, String)>,
+    lease: Option<&(Uuid, Option<String>)>,
 ) -> (Cause, Option<Uuid>) {
     if first {
         return (Cause::Created, None);
@@ -176,9 +176,7 @@ fn cause_of(
     }
     match (known.map(|tenure| (tenure.cause, tenure.transfer_id)), lease) {
         (Some((cause @ (Cause::Transfer | Cause::Upstream), transfer_id)), _) => (cause, transfer_id),
-        (_, Some((transfer_id, to))) if span.holder.as_ref() == Some(to) => {
-            (Cause::Transfer, Some(*transfer_id))
-        }
+        (_, Some((transfer_id, to))) if span.holder == *to => (Cause::Transfer, Some(*transfer_id)),
         _ => (Cause::Upstream, None),
     }
 }
@@ -332,8 +330,8 @@ async fn load_tenures(
 async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leases, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- ledger.load_leases
-        select conversation_sid, line, transfer_id as "transfer_id!", to_holder as "to_holder!" from line_lease
-        where conversation_sid = any($1) and transfer_id is not null and to_holder is not null"#,
+        select conversation_sid, line, transfer_id as "transfer_id!", to_holder from line_lease
+        where conversation_sid = any($1) and transfer_id is not null"#,
         sids,
     )
     .fetch_all(conn)

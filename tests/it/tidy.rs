@@ -35,6 +35,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("task", "src/queue/"),
     ("tenure", "src/ledger/"),
     ("transfer", "src/transfer/"),
+    ("transfer_candidate", "src/transfer/"),
     ("transfer_method", "src/transfer/"),
     ("transfer_step", "src/transfer/"),
     ("webhook", "src/inbox/"),
