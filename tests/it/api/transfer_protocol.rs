@@ -5,6 +5,7 @@ use hookswitch::mirror::change::Change;
 use serde_json::{Value, json};
 
 use super::{Answer, LINE, Office, message, office};
+use crate::support::sql;
 
 impl Office {
     /// A POST with another key.
@@ -22,12 +23,8 @@ impl Office {
 
     /// What the log has of a kind: the data of each entry. Not by the feed, which waits for what other tests write.
     async fn told(&self, kind: &str) -> Vec<Value> {
-        let sql = "select data from event where type = $1 order by commit_xid, event_id";
-        let data: Vec<String> = sqlx::query_scalar(sql)
-            .bind(kind)
-            .fetch_all(&self.pool)
-            .await
-            .unwrap();
+        let sql = format!("select data from event where type = '{kind}' order by commit_xid, event_id");
+        let data = sql::values(&self.pool, &sql).await;
         data.iter()
             .map(|data| serde_json::from_str(data).unwrap())
             .collect()
@@ -91,8 +88,9 @@ async fn only_a_key_that_supervises_answers_in_somebody_s_place() {
             json!({ "verb": "accept", "by": "noor", "code": "transfer_not_open" }),
         ]
     );
-    let about = "select subject || ' ' || conversation_sid || ' ' || actor from event where type = 'transfer.refused'";
-    let about: Vec<String> = sqlx::query_scalar(about).fetch_all(&office.pool).await.unwrap();
+    let about = "select subject || ' ' || conversation_sid || ' ' || actor from event
+        where type = 'transfer.refused' order by commit_xid, event_id";
+    let about = sql::values(&office.pool, about).await;
     let id = id.as_str().unwrap();
     assert_eq!(about, [format!("{id} {group} sam"), format!("{id} {group} noor")]);
 }

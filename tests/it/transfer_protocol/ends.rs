@@ -248,3 +248,36 @@ async fn a_twilio_that_never_comes_back_ends_it_in_time() {
     assert_eq!(app.holders_at_twilio(&sid), some(&["maya"]));
     tables::assert_queue_is_empty(&app).await;
 }
+
+/// One read of the members, one change, one read of the members: the conversation itself is read only in doubt.
+#[tokio::test]
+async fn a_swap_that_goes_well_reads_nothing_but_the_members() {
+    let (app, sid) = app_with_group(Wanted::default()).await;
+    let conversation = fault("GET", "/v1/Services/*/Conversations/*", Some(503), Some(1));
+    let mut doubtful = conversation.clone();
+    let update = RestFault {
+        method: Some("POST".to_owned()),
+        path: Some("/v1/Services/*/Conversations/*/Participants/*".to_owned()),
+        status: None,
+        effect: Effect::After,
+        times: None,
+        ..doubtful.rest[0].clone()
+    };
+    doubtful.rest.push(update);
+    app.sandbox.set_faults(doubtful).unwrap();
+    let transfer = app.start_transfer(&sid, Kind::Cold, "noor").await;
+    app.settle().await;
+    assert_eq!(app.sandbox.faults().rest[0].times, Some(0), "in doubt it is");
+    app.sandbox.set_faults(Faults::default()).unwrap();
+    assert_eq!(finished(&app, &transfer).await.state, State::Completed);
+    for replacement in [IdentityReplacement::Update, IdentityReplacement::Refuse] {
+        app.sandbox.set_identity_replacement(replacement);
+        app.sandbox.set_faults(conversation.clone()).unwrap();
+        for to in ["jonas", "maya"] {
+            let transfer = app.start_transfer(&sid, Kind::Cold, to).await;
+            app.settle().await;
+            assert_eq!(app.transfer(transfer.transfer_id).await.state, State::Completed);
+        }
+        assert_eq!(app.sandbox.faults().rest[0].times, Some(1), "{replacement:?}");
+    }
+}

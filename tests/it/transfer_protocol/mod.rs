@@ -1,8 +1,10 @@
 //! Transfers as a protocol: offers that end each other and go through a list, what supervisors and holders do without
 //! asking, what the new holder says, and every way in which a transfer ends.
 
+mod deaths;
 mod ends;
 mod offers;
+mod random;
 mod take;
 
 use hookswitch::ids::ConversationSid;

@@ -105,12 +105,12 @@ async fn force_over_a_swap(replacement: IdentityReplacement, step: usize) {
 
 #[tokio::test]
 async fn a_force_takes_over_a_swap_by_update_from_wherever_it_stands() {
-    force_over_a_swap(IdentityReplacement::Update, 2).await;
+    Box::pin(force_over_a_swap(IdentityReplacement::Update, 2)).await;
 }
 
 #[tokio::test]
 async fn a_force_takes_over_a_swap_by_adding_and_removing_from_wherever_it_stands() {
-    force_over_a_swap(IdentityReplacement::Refuse, 3).await;
+    Box::pin(force_over_a_swap(IdentityReplacement::Refuse, 3)).await;
 }
 
 /// The same while the worker lives and goes on, in the middle of its call.
@@ -197,6 +197,11 @@ async fn release_and_assign(app: &TestApp, sid: &ConversationSid) {
     );
     let again = transfers.release(give_up(sid, "maya")).await.unwrap_err();
     assert!(matches!(again, StartTransferError::Unstaffed));
+
+    // Health tells of it, and offers to put nobody back who let go on purpose.
+    app.sweep().await;
+    let found = "select code || ' ' || coalesce(repair, 'none') from line_finding where resolved_at is null";
+    assert_eq!(tables::rows(app, found).await, ["line_unstaffed none"]);
 
     // The thread lives on: customers write to it, and the number answers in its own name.
     app.text(BUYER, &[LINE, PARTNER], "Anybody there?").await;
