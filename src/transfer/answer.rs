@@ -5,11 +5,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::events::{Kind as EventKind, Via};
-use crate::ledger;
 use crate::transfer::operations::{Passed, offer, put_swap, signed, tell_passed, why_not};
 use crate::transfer::people::{Actor, may_act_for};
 use crate::transfer::tell::tell;
 use crate::transfer::{Candidate, State, Transfer, Transfers, candidate, store};
+use crate::{ledger, mirror};
 
 /// Why an offer cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -200,14 +200,23 @@ async fn go_on(
     let is_list = list.len() > 1;
     let waiting: Vec<Candidate> = list.into_iter().filter(|one| one.state == "waiting").collect();
     let first_place = waiting.first().map_or(1, |one| one.place);
-    let holder = ledger::holder_of(conn, sid, transfer.line.as_str())
-        .await?
-        .flatten();
+    let held = ledger::holder_of(conn, sid, transfer.line.as_str()).await?;
+    let conversation = mirror::read::conversation(conn, sid).await?;
+    let over = match &held {
+        _ if conversation.is_none_or(|one| one.is_over()) => Some("conversation_closed"),
+        None => Some("line_gone"),
+        Some(_) => None,
+    };
+    let holder = held.flatten();
     let mut passed = Vec::new();
     for one in &waiting {
         let (sid, line) = (&transfer.conversation_sid, &transfer.line);
         let to = &one.identity;
-        match why_not(conn, sid, line, holder.as_deref(), to).await? {
+        let why = match over {
+            Some(over) => Some(over),
+            None => why_not(conn, sid, line, holder.as_deref(), to).await?,
+        };
+        match why {
             Some(why) => passed.push(Passed { to: to.clone(), why }),
             None => break,
         }

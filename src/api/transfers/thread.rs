@@ -1,4 +1,8 @@
 //! Reading the thread before answering.
+#![expect(
+    unused_qualifications,
+    reason = "what describes the route's path and query together is made with one"
+)]
 
 use axum::Json;
 use axum::extract::State;
@@ -44,7 +48,7 @@ pub(in crate::api) struct ReadThread {
     path = "/v1/transfers/{transfer_id}/thread",
     operation_id = "read_transfer_thread",
     tag = "Transfers",
-    params(("transfer_id" = Uuid, Path)),
+    params(("transfer_id" = Uuid, Path), ReadThread),
     responses((status = 200, description = "A page of them.", body = Page<MessageBody>)),
     security(("api_key" = ["transfers:read"])),
 )]

@@ -258,6 +258,15 @@ async fn the_one_who_is_offered_a_line_reads_the_thread_and_nobody_else_does() {
     let path = format!("/v1/transfers/{id}/thread");
     let read = async |who: &str| office.get_with(&key, &format!("{path}?as={who}&limit=2")).await;
 
+    let document = office.get("/openapi.json").await.expect(200);
+    let parameters = &document["paths"]["/v1/transfers/{transfer_id}/thread"]["get"]["parameters"];
+    let reader = parameters
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == "as");
+    let reader = reader.unwrap_or_else(|| panic!("no `as` among {parameters}"));
+    assert_eq!(reader["required"], true);
     assert_eq!(office.get_with(&key, &path).await.problem(), "invalid");
     assert_eq!(read("zoe").await.problem(), "not_the_target");
     let page = read("noor").await.expect(200);

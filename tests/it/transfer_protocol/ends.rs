@@ -1,11 +1,13 @@
 //! Every end that a transfer may come to without anybody's wish.
 
 use hookswitch::sandbox::{Effect, Faults, IdentityReplacement, RestFault};
-use hookswitch::transfer::{Kind, StartTransferError, State};
+use hookswitch::transfer::{Kind, NewTransfer, StartTransferError, State, Turn};
+use hookswitch::twilio::model::ConversationState;
+use hookswitch::twilio::requests::{ConversationUpdate, Member};
 use jiff::SignedDuration;
 
-use super::{app_with_group, change_at_twilio, finished, remove_at_twilio, some, told};
-use crate::support::app::{LINE, OTHER_LINE, TestApp, Wanted, new_group, sid_of};
+use super::{answers, app_with_group, change_at_twilio, finished, list_of, remove_at_twilio, some, told};
+use crate::support::app::{ACCOUNT, LINE, OTHER_LINE, TestApp, Wanted, new_group, sid_of};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::tables;
 
@@ -28,13 +30,8 @@ fn fault(method: &str, path: &str, status: Option<u16>, times: Option<u32>) -> F
 async fn a_target_who_comes_into_the_group_on_another_line_ends_it() {
     let (app, sid) = app_with_group(Wanted::default()).await;
     let offered = app.start_transfer(&sid, Kind::Warm, "jonas").await;
-    let account = app
-        .app
-        .accounts
-        .get(crate::support::app::ACCOUNT)
-        .unwrap()
-        .clone();
-    let joins = hookswitch::twilio::requests::Member::Projected {
+    let account = app.app.accounts.get(ACCOUNT).unwrap().clone();
+    let joins = Member::Projected {
         identity: "jonas".parse().unwrap(),
         projected_address: OTHER_LINE.parse().unwrap(),
     };
@@ -280,4 +277,36 @@ async fn a_swap_that_goes_well_reads_nothing_but_the_members() {
         }
         assert_eq!(app.sandbox.faults().rest[0].times, Some(1), "{replacement:?}");
     }
+}
+
+/// Nobody else is asked about a conversation that is over.
+#[tokio::test]
+async fn a_list_ends_with_the_conversation() {
+    let (app, sid) = app_with_group(Wanted::default()).await;
+    let new = NewTransfer {
+        then: vec![Turn {
+            to: "noor".parse().unwrap(),
+            offer_timeout: None,
+        }],
+        ..TestApp::new_transfer(&sid, Kind::Warm, "jonas")
+    };
+    let transfer = app.app.api.transfers.start(new).await.unwrap();
+    let account = app.app.accounts.get(ACCOUNT).unwrap().clone();
+    let close = ConversationUpdate {
+        state: Some(ConversationState::Closed),
+        ..Default::default()
+    };
+    account.client.update_conversation(&sid, &close).await.unwrap();
+    app.settle().await;
+    let ended = app
+        .app
+        .api
+        .transfers
+        .decline(transfer.transfer_id, "jonas")
+        .await
+        .unwrap();
+    assert_eq!(ended.state, State::Exhausted);
+    assert_eq!(answers(&app, &ended).await, ["jonas declined", "noor skipped"]);
+    let list = list_of(&app, &ended).await;
+    assert_eq!(list[1].reason.as_deref(), Some("conversation_closed"));
 }
