@@ -104,7 +104,7 @@ impl App {
         let transfers = Transfers {
             pool: pool.clone(),
             clock: clock.clone(),
-            settings: config.transfer,
+            settings: config.transfer.clone(),
         };
         let group_texts = GroupTexts {
             pool: pool.clone(),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use url::Url;
 
-use crate::ids::{AccountSid, ApiKeySid, MessagingServiceSid, PhoneNumber, ServiceSid};
+use crate::ids::{AccountSid, ApiKeySid, Identity, MessagingServiceSid, PhoneNumber, ServiceSid};
 
 /// The defaults, as shipped.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -128,7 +128,7 @@ pub struct Queue {
     pub poll: Duration,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transfer {
     #[serde(deserialize_with = "duration")]
@@ -137,6 +137,11 @@ pub struct Transfer {
     pub escalation_timeout: Duration,
     #[serde(deserialize_with = "duration")]
     pub swap_timeout: Duration,
+    /// Zero for no limit.
+    pub hops_per_hour: u32,
+    /// None: a line that is released is left to nobody.
+    #[serde(default)]
+    pub release_to: Option<Identity>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -279,18 +279,16 @@ pub(super) async fn show(
         ..transfer::Filter::default()
     };
     // One for each line at most, and a group has at most ten members.
-    let mut open = transfer::page(&mut conn, &open, None, 10).await?;
-    if !caller.may(Scope::TransfersRead) {
-        // Why, and what else was written for the colleague, is for those who may read transfers.
-        for transfer in &mut open {
-            transfer.reason = None;
-            transfer.note = None;
-        }
-    }
+    let open = transfer::page(&mut conn, &open, None, 10).await?;
+    let may_read_words = caller.may(Scope::TransfersRead);
+    let shape = |transfer| match TransferBody::from(transfer) {
+        body if may_read_words => body,
+        body => body.without_words(),
+    };
     Ok(Json(ConversationDetail {
         conversation: ConversationBody::new(row, lines.remove(sid.as_str()).unwrap_or_default()),
         group_text_id: group.map(|group| group.group_text_id),
-        open_transfers: open.into_iter().map(TransferBody::from).collect(),
+        open_transfers: open.into_iter().map(shape).collect(),
     }))
 }
 

@@ -281,6 +281,26 @@ pub(super) async fn list(
     }))
 }
 
+/// Where a page of the messages as they are now ends.
+pub(super) type Latest = Place;
+
+/// A page of the messages as they are now.
+pub(super) async fn page_now(
+    conn: &mut PgConnection,
+    sid: &ConversationSid,
+    wanted: Wanted<Latest>,
+) -> Result<Page<MessageBody>, Problem> {
+    let after = wanted.after.as_ref().map(|place| (place.0, place.1.as_str()));
+    let rows = read::messages(conn, sid.as_str(), after, wanted.rows()).await?;
+    let page = wanted.page(rows, |row| Place(row.index, sid_of(row)));
+    let surroundings = Surroundings::load(conn, sid, None).await?;
+    let found = page.items.into_iter().map(FoundMessage::now).collect();
+    Ok(Page {
+        items: surroundings.shape(conn, sid, found).await?,
+        next: page.next,
+    })
+}
+
 /// The rows of a page, each with the index that it is ordered by.
 async fn find(
     conn: &mut PgConnection,

@@ -99,6 +99,21 @@ texts! {
         TransferExpired = "transfer.expired",
         TransferFailed = "transfer.failed",
         TransferNeedsAttention = "transfer.needs_attention",
+        /// Another transfer of the line took its place: `superseded_by` says which.
+        TransferSuperseded = "transfer.superseded",
+        /// Nobody on its list took it.
+        TransferExhausted = "transfer.exhausted",
+        /// A candidate was passed over: `skipped` and `why` say who.
+        TransferSkipped = "transfer.skipped",
+        /// The one who is offered the line read the thread.
+        TransferThreadRead = "transfer.thread_read",
+        /// The swap cannot go on for now: `waiting_for` and `waiting_error` say why.
+        TransferWaiting = "transfer.waiting",
+        /// Somebody asked for something that was refused: `verb`, `by` and `code` say what.
+        TransferRefused = "transfer.refused",
+        TransferIntroduced = "transfer.introduced",
+        /// The line was given, and the new holder's introduction was not posted: `code` says why.
+        TransferIntroductionFailed = "transfer.introduction_failed",
         SendQueued = "send.queued",
         SendSent = "send.sent",
         SendFailed = "send.failed",
@@ -190,6 +205,11 @@ pub fn transfer_cause(transfer_id: Uuid) -> String {
     format!("transfer:{transfer_id}")
 }
 
+/// The transfer that a cause names, if it names one.
+pub fn transfer_of_cause(cause: &str) -> Option<Uuid> {
+    cause.strip_prefix("transfer:")?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +223,20 @@ mod tests {
         assert_eq!(position.to_string().parse(), Ok(position));
         for wrong in ["", "1-2", "0000000000001c85", "0000000000001c85-000000000000002g"] {
             assert_eq!(wrong.parse::<Position>(), Err(InvalidPosition), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_transfer_of_a_cause_is_found_again() {
+        let id = Uuid::from_u128(7);
+        assert_eq!(transfer_of_cause(&transfer_cause(id)), Some(id));
+        for other in [
+            "webhook:17",
+            "transfer:",
+            "transfer:x",
+            "api_key:0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01",
+        ] {
+            assert_eq!(transfer_of_cause(other), None, "{other}");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::health::judge::{self, Situation};
 use crate::health::store::{self, About, LineSend};
 use crate::health::{Autocreating, Finding, Health, Ours, SeenBy};
 use crate::ids::{AccountSid, ConversationSid};
-use crate::ledger;
+use crate::ledger::{self, Cause};
 use crate::mirror::read::{self, ConversationRow, ParticipantRow};
 
 /// What is stored of a conversation, as far as its health goes.
@@ -34,9 +34,19 @@ impl Known {
             return Ok(None);
         };
         let tenures = ledger::tenures_of_conversation(conn, sid.as_str()).await?;
-        let held = tenures
-            .into_iter()
-            .filter_map(|tenure| Some((tenure.line, tenure.holder?)));
+        // The last of each line stays; of one that was released, nobody is to come back by themselves.
+        let mut last_holders = BTreeMap::new();
+        for tenure in tenures {
+            match (tenure.holder, tenure.cause) {
+                (Some(holder), _) => {
+                    last_holders.insert(tenure.line, holder);
+                }
+                (None, Cause::Transfer) => {
+                    last_holders.remove(&tenure.line);
+                }
+                (None, Cause::Created | Cause::Upstream | Cause::Removed) => {}
+            }
+        }
         let participants = read::participants(conn, sid.as_str()).await?;
         let departure_was_told = match judge::departed(&participants) {
             Some((last, _)) => {
@@ -49,8 +59,7 @@ impl Known {
             conversation,
             participants,
             departure_was_told,
-            // The last of each line stays.
-            last_holders: held.collect(),
+            last_holders,
             sends: store::sends_of(conn, sid.as_str()).await?,
         }))
     }

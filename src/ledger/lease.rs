@@ -22,13 +22,14 @@ pub struct LeaseHeld {
     pub until: Timestamp,
 }
 
-/// Takes a line for a transfer, or takes it again; each time with a higher fence.
+/// Takes a line for a transfer, or takes it again; each time with a higher fence. `to_holder` is who gets the line by it,
+/// `None` where it is left to nobody.
 pub async fn acquire_line(
     conn: &mut PgConnection,
     conversation_sid: &str,
     line: &str,
     transfer_id: Uuid,
-    to_holder: &str,
+    to_holder: Option<&str>,
     now: Timestamp,
     expires_at: Timestamp,
 ) -> Result<Result<Lease, LeaseHeld>, sqlx::Error> {
@@ -97,6 +98,26 @@ pub async fn line_fence_holds(
     .fetch_optional(conn)
     .await?;
     Ok(row.is_some())
+}
+
+/// Takes the line away from whoever holds it, and keeps it locked until the transaction ends: what they would record is
+/// refused from now on.
+pub async fn take_line_away(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    line: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- ledger.take_line_away
+        insert into line_lease as held (conversation_sid, line, fence) values ($1, $2, 1)
+        on conflict (conversation_sid, line) do update
+        set fence = held.fence + 1, transfer_id = null, to_holder = null, expires_at = null",
+        conversation_sid,
+        line,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Lets the line go; the fence stays, so that it never repeats.

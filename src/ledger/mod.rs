@@ -17,7 +17,7 @@ use crate::events::Via;
 use crate::ids::{ConversationSid, ParticipantSid, PhoneNumber};
 use crate::mirror::Version;
 
-pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line};
+pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line, take_line_away};
 pub use load::loads;
 pub use store::{
     Affected, Leases, Recorded, holder_of, lines_of, lines_of_many, record, tenures_of_conversation,

@@ -107,8 +107,9 @@ struct Difference {
     events: Vec<NewEvent>,
 }
 
-/// The transfers that hold a line, and to whom they give it: one, but of a past moment there may be doubt.
-type Leased = BTreeMap<(String, String), Vec<(Uuid, String)>>;
+/// The transfers that hold a line, and to whom they give it (`None`: to nobody): one, but of a past moment there may be
+/// doubt.
+type Leased = BTreeMap<(String, String), Vec<(Uuid, Option<String>)>>;
 
 impl Difference {
     #[expect(clippy::too_many_arguments, reason = "two ledgers and what tells them apart")]
@@ -133,7 +134,7 @@ impl Difference {
                 matched.extend(known.map(|tenure| tenure.tenure_id));
                 let lease = leases
                     .get(&(sid.as_str().to_owned(), line.clone()))
-                    .and_then(|leased| leased.iter().find(|(_, to)| span.holder.as_ref() == Some(to)));
+                    .and_then(|leased| leased.iter().find(|(_, to)| span.holder == *to));
                 let (cause, transfer_id) = cause_of(&span, holder_before.is_none(), known, lease);
                 if let Some(same) = known.filter(|tenure| is_same(tenure, &span) && tenure.cause == cause) {
                     kept.insert(same.tenure_id);
@@ -204,7 +205,7 @@ fn cause_of(
     span: &Span,
     first: bool,
     known: Option<&Tenure>,
-    lease: Option<&(Uuid, String)>,
+    lease: Option<&(Uuid, Option<String>)>,
 ) -> (Cause, Option<Uuid>) {
     if first {
         return (Cause::Created, None);
@@ -368,8 +369,8 @@ async fn load_tenures(
 async fn load_leases(conn: &mut PgConnection, sids: &[String]) -> Result<Leased, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- ledger.load_leases
-        select conversation_sid, line, transfer_id as "transfer_id!", to_holder as "to_holder!" from line_lease
-        where conversation_sid = any($1) and transfer_id is not null and to_holder is not null"#,
+        select conversation_sid, line, transfer_id as "transfer_id!", to_holder from line_lease
+        where conversation_sid = any($1) and transfer_id is not null"#,
         sids,
     )
     .fetch_all(conn)
@@ -400,7 +401,7 @@ async fn load_leases_then(
                       and transfer_step.transfer_id = transfer.transfer_id),
                 finished_at) as since) as leased
         where conversation_sid = any($1)
-          and state in ('swapping', 'completed', 'failed', 'needs_attention')
+          and state in ('swapping', 'completed', 'failed', 'needs_attention', 'superseded')
           and leased.since <= $2 and (finished_at is null or finished_at >= $2)
         order by finished_at nulls last"#,
         sids,

@@ -149,7 +149,7 @@ pub(super) async fn tell(
     via: Via,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let event = NewEvent {
+    let mut event = NewEvent {
         kind,
         account_sid: AccountSid::try_from(message.account_sid.as_str()).ok(),
         conversation_sid: ConversationSid::try_from(message.conversation_sid.as_str()).ok(),
@@ -168,5 +168,25 @@ pub(super) async fn tell(
             "outcome_code": message.outcome_code,
         }),
     };
-    events::append(conn, &[event]).await
+    let mut entries = vec![event.clone()];
+    // What introduces the new holder of a line is told of in the transfer's words too.
+    if let Some(transfer_id) = events::transfer_of_cause(&message.requested_by)
+        && let Some(kind) = of_introduction(kind)
+    {
+        event.kind = kind;
+        event.subject = transfer_id.to_string();
+        event.cause = Some(message.requested_by.clone());
+        event.data["transfer_id"] = json!(transfer_id);
+        event.data["code"] = json!(message.outcome_code);
+        entries.push(event);
+    }
+    events::append(conn, &entries).await
+}
+
+fn of_introduction(kind: Kind) -> Option<Kind> {
+    match kind {
+        Kind::SendSent => Some(Kind::TransferIntroduced),
+        Kind::SendFailed | Kind::SendNeedsAttention => Some(Kind::TransferIntroductionFailed),
+        _ => None,
+    }
 }

@@ -24,7 +24,10 @@ pub struct Situation<'a> {
     pub line: &'a str,
     /// Who held the line when the transfer began.
     pub from: Option<&'a str>,
-    pub to: &'a str,
+    /// Who else may be on it, and has to go: a swap that was under way was taken over.
+    pub displaced: &'a [Option<String>],
+    /// None: the line is left to nobody.
+    pub to: Option<&'a str>,
     pub method: TransferMethod,
     /// Twilio said 50444 to an update of this account's.
     pub update_refused: bool,
@@ -39,7 +42,7 @@ pub enum Next {
     Update { participant_sid: String },
     /// Add the target as a second participant on the line.
     Add { beside: String },
-    /// Remove the old holder's participant, now that the target is on the line too.
+    /// Remove the participant of somebody who has to go, while another one is on the line.
     Remove { participant_sid: String },
     /// The conversation is still being set up.
     Wait,
@@ -56,7 +59,7 @@ pub fn next(situation: &Situation<'_>) -> Next {
         .iter()
         .filter(|seat| seat.line.as_deref() == Some(situation.line))
         .collect();
-    let has_it = |seat: &Seat| seat.identity.as_deref() == Some(situation.to);
+    let has_it = |seat: &Seat| seat.identity.as_deref() == situation.to;
     if let [only] = on_line[..]
         && has_it(only)
     {
@@ -73,35 +76,45 @@ pub fn next(situation: &Situation<'_>) -> Next {
         Some("initializing") => return Next::Wait,
         Some(_) => {}
     }
-    match on_line[..] {
-        [] => fail("line_gone", "the number is no longer in the conversation"),
-        [holder] if target_is_elsewhere(situation) => fail(
+    let stranger = on_line
+        .iter()
+        .find(|seat| !has_it(seat) && !has_to_go(situation, seat));
+    let arrived = on_line.iter().filter(|seat| has_it(seat)).count();
+    match (&on_line[..], stranger) {
+        ([], _) => fail("line_gone", "the number is no longer in the conversation"),
+        ([holder], _) if target_is_elsewhere(situation) => fail(
             "target_in_group",
             &format!(
                 "the target is in the group already, beside {}",
                 holder.participant_sid
             ),
         ),
-        [holder] if holder.identity.as_deref() != situation.from => fail(
+        ([holder], Some(_)) => fail(
             "holder_changed",
             &format!(
                 "participant {} was given to somebody else at Twilio meanwhile",
                 holder.participant_sid
             ),
         ),
-        [holder] => replace(situation, holder),
-        [one, other] if has_it(one) != has_it(other) => {
-            let old = if has_it(one) { other } else { one };
-            if old.identity.as_deref() == situation.from {
-                Next::Remove {
-                    participant_sid: old.participant_sid.clone(),
-                }
-            } else {
-                several(&on_line)
+        ([holder], None) => replace(situation, holder),
+        (_, Some(_)) => several(&on_line),
+        (_, None) if arrived > 1 || (arrived == 0 && target_is_elsewhere(situation)) => several(&on_line),
+        // Whoever has the line by the ledger keeps it for as long as possible.
+        (several, None) => {
+            let goes = several
+                .iter()
+                .filter(|seat| !has_it(seat))
+                .min_by_key(|seat| seat.identity.as_deref() == situation.from)
+                .expect("of two on the line, one at most has arrived");
+            Next::Remove {
+                participant_sid: goes.participant_sid.clone(),
             }
         }
-        _ => several(&on_line),
     }
+}
+
+fn has_to_go(situation: &Situation<'_>, seat: &Seat) -> bool {
+    seat.identity.as_deref() == situation.from || situation.displaced.contains(&seat.identity)
 }
 
 fn replace(situation: &Situation<'_>, holder: &Seat) -> Next {
@@ -112,6 +125,12 @@ fn replace(situation: &Situation<'_>, holder: &Seat) -> Next {
         beside: holder.participant_sid.clone(),
     };
     match situation.method {
+        // Twilio documents no way of taking an identity away; the number alone is a participant of its own kind.
+        TransferMethod::Update if situation.to.is_none() => fail(
+            "update_refused",
+            "an identity cannot be taken away by an update, and the account is set to `update` only",
+        ),
+        _ if situation.to.is_none() => add,
         // Giving an identity to a number that has none always works.
         _ if holder.identity.is_none() => update,
         TransferMethod::Update if situation.update_refused => fail(
@@ -125,9 +144,10 @@ fn replace(situation: &Situation<'_>, holder: &Seat) -> Next {
 }
 
 fn target_is_elsewhere(situation: &Situation<'_>) -> bool {
-    situation.seats.iter().any(|seat| {
-        seat.identity.as_deref() == Some(situation.to) && seat.line.as_deref() != Some(situation.line)
-    })
+    situation.to.is_some()
+        && situation.seats.iter().any(|seat| {
+            seat.identity.as_deref() == situation.to && seat.line.as_deref() != Some(situation.line)
+        })
 }
 
 fn fail(code: &'static str, detail: &str) -> Next {
@@ -167,7 +187,8 @@ mod tests {
             seats,
             line: LINE,
             from,
-            to: "noor",
+            displaced: &[],
+            to: Some("noor"),
             method: TransferMethod::Auto,
             update_refused: false,
         }
@@ -285,6 +306,71 @@ mod tests {
         assert_eq!(next(&starting), Next::Wait);
     }
 
+    #[test]
+    fn a_release_puts_the_number_alone_beside_the_holder_and_removes_the_holder() {
+        let held = [seat(1, Some("maya"), Some(LINE)), seat(3, None, None)];
+        let release = Situation {
+            to: None,
+            ..situation(&held, Some("maya"))
+        };
+        assert_eq!(next(&release), Next::Add { beside: sid(1) });
+        let update_only = Situation {
+            method: TransferMethod::Update,
+            ..release.clone()
+        };
+        assert_eq!(code(&next(&update_only)), "update_refused");
+        let both = [held[0].clone(), seat(2, None, Some(LINE))];
+        let half = Situation {
+            seats: &both,
+            ..release.clone()
+        };
+        assert_eq!(
+            next(&half),
+            Next::Remove {
+                participant_sid: sid(1)
+            }
+        );
+        let alone = Situation {
+            seats: &both[1..],
+            ..release
+        };
+        assert_eq!(next(&alone), Next::Confirmed);
+    }
+
+    #[test]
+    fn a_swap_that_was_taken_over_is_finished_from_wherever_it_stood() {
+        let displaced = [Some("maya".to_owned()), Some("zoe".to_owned())];
+        let taken_over = |seats: &[Seat]| {
+            next(&Situation {
+                displaced: &displaced,
+                ..situation(seats, Some("maya"))
+            })
+        };
+        let maya = seat(1, Some("maya"), Some(LINE));
+        let zoe = seat(2, Some("zoe"), Some(LINE));
+        let noor = seat(3, Some("noor"), Some(LINE));
+        let update = |number| Next::Update {
+            participant_sid: sid(number),
+        };
+        let remove = |number| Next::Remove {
+            participant_sid: sid(number),
+        };
+        assert_eq!(
+            taken_over(std::slice::from_ref(&maya)),
+            update(1),
+            "before its change"
+        );
+        assert_eq!(taken_over(std::slice::from_ref(&zoe)), update(2), "after it");
+        assert_eq!(
+            taken_over(&[maya.clone(), zoe.clone()]),
+            remove(2),
+            "in the middle: who came last goes first"
+        );
+        assert_eq!(taken_over(&[maya, zoe, noor.clone()]), remove(2));
+        let stranger = seat(4, Some("ada"), Some(LINE));
+        assert_eq!(code(&taken_over(&[stranger, noor])), "several_holders");
+    }
+
     proptest! {
         /// Whatever is on the line, following the steps on a Twilio that does them ends, and never with two holders.
         #[test]
@@ -292,6 +378,8 @@ mod tests {
             identities in prop::collection::vec(prop::option::of(prop::sample::select(vec!["maya", "noor", "zoe"])), 0..4),
             refuses in any::<bool>(),
             from in prop::option::of(prop::sample::select(vec!["maya", "zoe"])),
+            displaced in prop::collection::vec(prop::option::of(prop::sample::select(vec!["maya".to_owned(), "zoe".to_owned()])), 0..3),
+            to in prop::option::of(Just("noor")),
         ) {
             let mut seats: Vec<Seat> = identities
                 .iter()
@@ -300,21 +388,21 @@ mod tests {
                 .collect();
             let mut update_refused = false;
             for _ in 0..8 {
-                let step = next(&Situation { update_refused, ..situation(&seats, from) });
+                let step = next(&Situation { update_refused, displaced: &displaced, to, ..situation(&seats, from) });
                 match step {
                     Next::Update { participant_sid } => {
                         let holder = seats.iter_mut().find(|seat| seat.participant_sid == participant_sid).unwrap();
                         if refuses && holder.identity.is_some() {
                             update_refused = true;
                         } else {
-                            holder.identity = Some("noor".to_owned());
+                            holder.identity = to.map(str::to_owned);
                         }
                     }
-                    Next::Add { .. } => seats.push(seat(9, Some("noor"), Some(LINE))),
+                    Next::Add { .. } => seats.push(seat(9, to, Some(LINE))),
                     Next::Remove { participant_sid } => seats.retain(|seat| seat.participant_sid != participant_sid),
                     Next::Confirmed => {
                         prop_assert_eq!(seats.len(), 1);
-                        prop_assert_eq!(seats[0].identity.as_deref(), Some("noor"));
+                        prop_assert_eq!(seats[0].identity.as_deref(), to);
                         return Ok(());
                     }
                     Next::Fail { .. } | Next::Attention { .. } => return Ok(()),

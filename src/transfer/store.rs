@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
-use crate::transfer::{Step, Transfer};
+use crate::transfer::{Transfer, Waiting};
 
 struct Row {
     transfer_id: Uuid,
@@ -16,12 +16,21 @@ struct Row {
     line: PhoneNumber,
     kind: String,
     from_holder: Option<String>,
-    to_holder: Identity,
+    to_holder: Option<Identity>,
     state: String,
     requested_by: String,
     decided_by: Option<String>,
+    decided_as: Option<String>,
+    supersedes: Option<Uuid>,
+    superseded_by: Option<Uuid>,
     reason: Option<String>,
     note: Option<String>,
+    introduction: Option<String>,
+    introduction_send_id: Option<Uuid>,
+    displaced: Vec<Option<String>>,
+    waiting_for: Option<String>,
+    waiting_error: Option<String>,
+    waiting_since: Option<jiff_sqlx::Timestamp>,
     outcome_code: Option<String>,
     outcome_detail: Option<String>,
     method: Option<String>,
@@ -48,8 +57,15 @@ impl From<Row> for Transfer {
             state: word(&row.state),
             requested_by: row.requested_by,
             decided_by: row.decided_by,
+            decided_as: row.decided_as,
+            supersedes: row.supersedes,
+            superseded_by: row.superseded_by,
             reason: row.reason,
             note: row.note,
+            introduction: row.introduction,
+            introduction_send_id: row.introduction_send_id,
+            displaced: row.displaced,
+            waiting: waiting(row.waiting_for, row.waiting_error, row.waiting_since),
             outcome_code: row.outcome_code,
             outcome_detail: row.outcome_detail,
             method: row.method,
@@ -64,6 +80,18 @@ impl From<Row> for Transfer {
     }
 }
 
+fn waiting(
+    what: Option<String>,
+    error: Option<String>,
+    since: Option<jiff_sqlx::Timestamp>,
+) -> Option<Waiting> {
+    Some(Waiting {
+        what: what?,
+        error,
+        since: since?.to_jiff(),
+    })
+}
+
 /// A word that the column's check allows.
 fn word<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_value(serde_json::Value::from(text)).expect("the column's check allows only these words")
@@ -73,15 +101,16 @@ pub(super) async fn insert(conn: &mut PgConnection, transfer: &Transfer) -> Resu
     sqlx::query!(
         "-- transfer.insert
         insert into transfer (transfer_id, conversation_sid, account_sid, line, kind, from_holder, to_holder, state,
-            requested_by, reason, note, offer_expires_at, swap_deadline_at, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)",
+            requested_by, reason, note, offer_expires_at, swap_deadline_at, created_at, updated_at, decided_as, supersedes,
+            introduction, displaced, contested_from)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17, $18, $19)",
         transfer.transfer_id,
         transfer.conversation_sid.as_str(),
         transfer.account_sid,
         transfer.line.as_str(),
         transfer.kind.as_str(),
         transfer.from_holder,
-        transfer.to_holder.as_str(),
+        transfer.to(),
         transfer.state.as_str(),
         transfer.requested_by,
         transfer.reason,
@@ -89,6 +118,11 @@ pub(super) async fn insert(conn: &mut PgConnection, transfer: &Transfer) -> Resu
         transfer.offer_expires_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
         transfer.swap_deadline_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
         transfer.created_at.to_sqlx() as _,
+        transfer.decided_as,
+        transfer.supersedes,
+        transfer.introduction,
+        &transfer.displaced as _,
+        transfer.contested_from.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
     )
     .execute(conn)
     .await?;
@@ -101,7 +135,9 @@ pub(super) async fn update(conn: &mut PgConnection, transfer: &Transfer) -> Resu
         "-- transfer.update
         update transfer
         set state = $3, decided_by = $4, outcome_code = $5, outcome_detail = $6, method = $7, swap_deadline_at = $8,
-            contested_from = $9, contested_to = $10, updated_at = $11, finished_at = $12
+            contested_from = $9, contested_to = $10, updated_at = $11, finished_at = $12, to_holder = $13, decided_as = $14,
+            superseded_by = $15, introduction_send_id = $16, offer_expires_at = $17, waiting_for = $18, waiting_error = $19,
+            waiting_since = $20
         where conversation_sid = $1 and transfer_id = $2",
         transfer.conversation_sid.as_str(),
         transfer.transfer_id,
@@ -115,6 +151,14 @@ pub(super) async fn update(conn: &mut PgConnection, transfer: &Transfer) -> Resu
         transfer.contested_to.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
         transfer.updated_at.to_sqlx() as _,
         transfer.finished_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        transfer.to(),
+        transfer.decided_as,
+        transfer.superseded_by,
+        transfer.introduction_send_id,
+        transfer.offer_expires_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        transfer.waiting.as_ref().map(|waiting| waiting.what.as_str()),
+        transfer.waiting.as_ref().and_then(|waiting| waiting.error.as_deref()),
+        transfer.waiting.as_ref().map(|waiting| waiting.since.to_sqlx()) as _,
     )
     .execute(conn)
     .await?;
@@ -130,7 +174,9 @@ pub(super) async fn lock(
         Row,
         r#"-- transfer.lock
         select transfer_id, account_sid, conversation_sid as "conversation_sid: ConversationSid", line as "line: PhoneNumber",
-               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, reason, note,
+               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, decided_as, supersedes,
+               superseded_by, reason, note, introduction, introduction_send_id,
+               displaced as "displaced: Vec<Option<String>>", waiting_for, waiting_error, waiting_since,
                outcome_code, outcome_detail, method, offer_expires_at, swap_deadline_at, contested_from, contested_to,
                created_at, updated_at, finished_at
         from transfer where transfer_id = $1 for update"#,
@@ -147,7 +193,9 @@ pub async fn find(conn: &mut PgConnection, transfer_id: Uuid) -> Result<Option<T
         Row,
         r#"-- transfer.find
         select transfer_id, account_sid, conversation_sid as "conversation_sid: ConversationSid", line as "line: PhoneNumber",
-               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, reason, note,
+               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, decided_as, supersedes,
+               superseded_by, reason, note, introduction, introduction_send_id,
+               displaced as "displaced: Vec<Option<String>>", waiting_for, waiting_error, waiting_since,
                outcome_code, outcome_detail, method, offer_expires_at, swap_deadline_at, contested_from, contested_to,
                created_at, updated_at, finished_at
         from transfer where transfer_id = $1"#,
@@ -168,7 +216,9 @@ pub(super) async fn open_on_line(
         Row,
         r#"-- transfer.open_on_line
         select transfer_id, account_sid, conversation_sid as "conversation_sid: ConversationSid", line as "line: PhoneNumber",
-               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, reason, note,
+               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, decided_as, supersedes,
+               superseded_by, reason, note, introduction, introduction_send_id,
+               displaced as "displaced: Vec<Option<String>>", waiting_for, waiting_error, waiting_since,
                outcome_code, outcome_detail, method, offer_expires_at, swap_deadline_at, contested_from, contested_to,
                created_at, updated_at, finished_at
         from transfer where conversation_sid = $1 and line = $2 and finished_at is null"#,
@@ -202,7 +252,9 @@ pub async fn page(
         Row,
         r#"-- transfer.page
         select transfer_id, account_sid, conversation_sid as "conversation_sid: ConversationSid", line as "line: PhoneNumber",
-               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, reason, note,
+               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, decided_as, supersedes,
+               superseded_by, reason, note, introduction, introduction_send_id,
+               displaced as "displaced: Vec<Option<String>>", waiting_for, waiting_error, waiting_since,
                outcome_code, outcome_detail, method, offer_expires_at, swap_deadline_at, contested_from, contested_to,
                created_at, updated_at, finished_at
         from transfer
@@ -252,111 +304,23 @@ pub async fn contested_windows(
         .collect())
 }
 
-/// Writes down that something is about to be tried; answers its number.
-pub(super) async fn begin_step(
-    conn: &mut PgConnection,
-    transfer: &Transfer,
-    action: &str,
-    now: Timestamp,
-) -> Result<i32, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"-- transfer.begin_step
-        insert into transfer_step (conversation_sid, transfer_id, step_number, action, started_at)
-        select $1, $2, coalesce(max(step_number), 0) + 1, $3, $4 from transfer_step
-        where conversation_sid = $1 and transfer_id = $2
-        returning step_number"#,
-        transfer.conversation_sid.as_str(),
-        transfer.transfer_id,
-        action,
-        now.to_sqlx() as _,
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(row.step_number)
-}
-
-/// Writes down what became of it.
-pub(super) async fn end_step(
-    conn: &mut PgConnection,
-    transfer: &Transfer,
-    step_number: i32,
-    outcome: &str,
-    detail: Option<&str>,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "-- transfer.end_step
-        update transfer_step set outcome = $4, detail = $5, finished_at = $6
-        where conversation_sid = $1 and transfer_id = $2 and step_number = $3",
-        transfer.conversation_sid.as_str(),
-        transfer.transfer_id,
-        step_number,
-        outcome,
-        detail,
-        now.to_sqlx() as _,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Everything that was tried, in order.
-pub async fn steps(
+/// When a line changed hands after a moment, oldest first.
+pub(super) async fn hops_since(
     conn: &mut PgConnection,
     conversation_sid: &str,
-    transfer_id: Uuid,
-) -> Result<Vec<Step>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "-- transfer.steps
-        select step_number, action, started_at, finished_at, outcome, detail from transfer_step
-        where conversation_sid = $1 and transfer_id = $2 order by step_number",
+    line: &str,
+    since: Timestamp,
+) -> Result<Vec<Timestamp>, sqlx::Error> {
+    let rows = sqlx::query_scalar!(
+        r#"-- transfer.hops_since
+        select finished_at as "finished_at!" from transfer
+        where conversation_sid = $1 and line = $2 and state = 'completed' and method <> 'none' and finished_at > $3
+        order by finished_at"#,
         conversation_sid,
-        transfer_id,
+        line,
+        since.to_sqlx() as _,
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Step {
-            step_number: row.step_number,
-            action: row.action,
-            started_at: row.started_at.to_jiff(),
-            finished_at: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
-            outcome: row.outcome,
-            detail: row.detail,
-        })
-        .collect())
-}
-
-/// Whether this account is known to refuse replacing an identity.
-pub(super) async fn update_refused(conn: &mut PgConnection, account_sid: &str) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query!(
-        "-- transfer.update_refused
-        select update_refused from transfer_method where account_sid = $1",
-        account_sid,
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.is_some_and(|row| row.update_refused))
-}
-
-/// Remembers what this account does about replacing an identity.
-pub(super) async fn learn_method(
-    conn: &mut PgConnection,
-    account_sid: &str,
-    update_refused: bool,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "-- transfer.learn_method
-        insert into transfer_method (account_sid, update_refused, learnt_at) values ($1, $2, $3)
-        on conflict (account_sid) do update set update_refused = excluded.update_refused, learnt_at = excluded.learnt_at
-        where transfer_method.update_refused <> excluded.update_refused",
-        account_sid,
-        update_refused,
-        now.to_sqlx() as _,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+    Ok(rows.into_iter().map(jiff_sqlx::Timestamp::to_jiff).collect())
 }

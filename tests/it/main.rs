@@ -31,6 +31,7 @@ mod sweep;
 mod tidy;
 mod transactions;
 mod transfer;
+mod transfer_protocol;
 mod transfers_under_faults;
 mod twilio_client;
 mod verify_signature;

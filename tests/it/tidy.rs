@@ -45,6 +45,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("team_on_call", "src/people/"),
     ("tenure", "src/ledger/"),
     ("transfer", "src/transfer/"),
+    ("transfer_candidate", "src/transfer/"),
     ("transfer_method", "src/transfer/"),
     ("transfer_step", "src/transfer/"),
     ("webhook", "src/inbox/"),

@@ -2,7 +2,7 @@
 
 use hookswitch::ids::ConversationSid;
 use hookswitch::sandbox::IdentityReplacement;
-use hookswitch::transfer::{DecideError, Kind, StartTransferError, State, Transfer};
+use hookswitch::transfer::{DecideError, IfOpen, Kind, NewTransfer, StartTransferError, State, Transfer};
 use jiff::SignedDuration;
 
 use crate::support::app::{BUYER, LINE, PARTNER, TestApp, Wanted, sid_of};
@@ -181,9 +181,13 @@ async fn what_cannot_be_started_says_why() {
     ));
 
     let open = start(Kind::Warm, "jonas").await.unwrap();
-    let second = start(Kind::Warm, "noor").await.unwrap_err();
+    let second = NewTransfer {
+        if_open: IfOpen::Refuse,
+        ..TestApp::new_transfer(&sid, Kind::Warm, "noor")
+    };
+    let second = transfers.start(second).await.unwrap_err();
     assert!(
-        matches!(second, StartTransferError::AlreadyOpen { transfer_id, to, .. } if transfer_id == open.transfer_id && to == "jonas")
+        matches!(second, StartTransferError::AlreadyOpen { transfer_id, to: Some(to), .. } if transfer_id == open.transfer_id && to == "jonas")
     );
 }
 
@@ -191,10 +195,11 @@ async fn what_cannot_be_started_says_why() {
 async fn two_who_start_at_once_end_with_one_open_transfer() {
     let (app, sid) = app_with_group(Some("maya")).await;
     let start = |to: &'static str| {
-        let (transfers, new) = (
-            app.app.api.transfers.clone(),
-            TestApp::new_transfer(&sid, Kind::Warm, to),
-        );
+        let new = NewTransfer {
+            if_open: IfOpen::Refuse,
+            ..TestApp::new_transfer(&sid, Kind::Warm, to)
+        };
+        let transfers = app.app.api.transfers.clone();
         tokio::spawn(async move { transfers.start(new).await })
     };
     let (one, other) = (start("jonas"), start("noor"));

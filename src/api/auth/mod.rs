@@ -71,6 +71,8 @@ scopes! {
     MessagesWrite = "messages:write",
     TransfersRead = "transfers:read",
     TransfersWrite = "transfers:write",
+    /// Forcing a line, and answering an offer in somebody else's place.
+    TransfersSupervise = "transfers:supervise",
     EventsRead = "events:read",
     /// Who held which line when, and the timeline.
     LedgerRead = "ledger:read",

@@ -45,7 +45,7 @@ async fn hand_over(office: &Office, group: &ConversationSid) {
         group.as_str(),
         LINE,
         transfer_id,
-        "noor",
+        Some("noor"),
         now,
         expires_at,
     )

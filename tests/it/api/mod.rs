@@ -9,6 +9,7 @@ mod ledger;
 mod legal_hold;
 mod lists;
 mod requests;
+mod transfer_protocol;
 mod transfers;
 mod webhooks;
 
@@ -79,7 +80,7 @@ pub(super) async fn office() -> Office {
         transfers: Transfers {
             pool: pool.clone(),
             clock: clock.clone(),
-            settings: config.transfer,
+            settings: config.transfer.clone(),
         },
         group_texts: GroupTexts {
             pool: pool.clone(),

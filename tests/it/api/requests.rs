@@ -131,13 +131,13 @@ async fn everything_wrong_with_a_request_is_told_at_once() {
       },
       {
         "code": "malformed",
-        "field": "/offer_timeout",
-        "message": "expected a duration like `90s` or `5m`, of 1 s to 604800 s"
+        "field": "/note",
+        "message": "expected at most 4096 bytes"
       },
       {
         "code": "malformed",
-        "field": "/note",
-        "message": "expected at most 4096 bytes"
+        "field": "/offer_timeout",
+        "message": "expected a duration like `90s` or `5m`, of 1 s to 604800 s"
       }
     ]
     "#);

@@ -58,9 +58,11 @@ async fn a_warm_transfer_is_offered_and_accepted_by_its_target_only() {
       "contested_to": null,
       "conversation_sid": "CH00000000000000000000000000000001",
       "created_at": "2026-03-01T14:00:00Z",
+      "decided_as": null,
       "decided_by": null,
       "finished_at": null,
       "from": "maya",
+      "introduction": null,
       "kind": "warm",
       "line": "+15017122661",
       "method": null,
@@ -71,9 +73,14 @@ async fn a_warm_transfer_is_offered_and_accepted_by_its_target_only() {
       "reason": null,
       "requested_by": "maya",
       "state": "offered",
+      "superseded_by": null,
+      "supersedes": null,
       "to": "noor",
       "transfer_id": "[id]",
-      "updated_at": "2026-03-01T14:00:00Z"
+      "updated_at": "2026-03-01T14:00:00Z",
+      "waiting_error": null,
+      "waiting_for": "answer",
+      "waiting_since": "2026-03-01T14:00:00Z"
     }
     "#);
     let location = started.header("location").unwrap().to_owned();
@@ -171,7 +178,10 @@ async fn every_reason_not_to_start_a_transfer_is_told_with_its_facts() {
     warm["line"] = json!(LINE);
     let open = office.post("/v1/transfers", &warm).await.expect(202);
     warm["to"] = json!("ada");
-    let facts = json!({ "transfer_id": open["transfer_id"], "to": "noor", "since": "2026-03-01T14:00:00Z" });
+    warm["if_open"] = json!("refuse");
+    let facts = json!({
+        "transfer_id": open["transfer_id"], "to": "noor", "state": "offered", "by": "maya", "since": "2026-03-01T14:00:00Z",
+    });
     assert_eq!(
         office.refusal(&warm).await,
         refused("transfer_already_open", facts)

@@ -7,11 +7,11 @@ use hookswitch::app::App;
 use hookswitch::clock::Clock;
 use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
-use hookswitch::ids::{ConversationSid, PhoneNumber};
+use hookswitch::ids::{ConversationSid, Identity, PhoneNumber};
 use hookswitch::inbox::writer::Writing;
 use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings, snapshot};
 use hookswitch::setup;
-use hookswitch::transfer::{self, Kind, NewTransfer, Transfer};
+use hookswitch::transfer::{self, IfOpen, Kind, NewTransfer, Transfer};
 use hookswitch::web::server::{self, Limits};
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -53,6 +53,9 @@ pub(crate) struct Wanted {
     pub(crate) call_timeout: Duration,
     /// How far the service's clock is from Twilio's.
     pub(crate) clock_off: SignedDuration,
+    /// Without a limit, since most tests hand a line over more often than people do.
+    pub(crate) hops_per_hour: u32,
+    pub(crate) release_to: Option<Identity>,
 }
 
 impl Default for Wanted {
@@ -63,6 +66,8 @@ impl Default for Wanted {
             signatures: SignatureMode::Enforce,
             call_timeout: Duration::from_secs(10),
             clock_off: SignedDuration::ZERO,
+            hops_per_hour: 0,
+            release_to: None,
         }
     }
 }
@@ -214,9 +219,12 @@ impl TestApp {
             kind,
             to: to.parse().unwrap(),
             requested_by: "crm".to_owned(),
+            then: Vec::new(),
             reason: None,
             note: None,
+            introduction: None,
             offer_timeout: None,
+            if_open: IfOpen::default(),
         }
     }
 
@@ -370,6 +378,8 @@ pub(crate) fn sid_of(group: &GroupText) -> ConversationSid {
 fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> Config {
     let mut config = Config::load_from(None, &std::collections::HashMap::new()).unwrap();
     config.twilio.call_timeout = wanted.call_timeout;
+    config.transfer.hops_per_hour = wanted.hops_per_hour;
+    config.transfer.release_to.clone_from(&wanted.release_to);
     config.twilio.base_url = sandbox.base_url().parse().unwrap();
     config.http.public_base_url = PublicBaseUrl::try_from(url).unwrap();
     config.twilio.accounts = vec![Account {

@@ -1,0 +1,279 @@
+//! The calls of a swap: reading what is at Twilio, and changing one thing.
+
+use tracing::warn;
+
+use super::{Run, Seen, Stop};
+use crate::config::TransferMethod;
+use crate::ids::ParticipantSid;
+use crate::mirror::change::ParticipantChange;
+use crate::mirror::read::ParticipantRow;
+use crate::mirror::{self, Change, Version, project};
+use crate::projection::read::Failure;
+use crate::queue::Outcome;
+use crate::transfer::{State, step as steps, store};
+use crate::twilio::model::Participant;
+use crate::twilio::requests::{Member, NewParticipant, ParticipantUpdate};
+use crate::twilio::{Class, Error as TwilioError};
+
+impl Run<'_> {
+    /// Reads the members at Twilio. The state of the conversation is the mirror's, where that says that it is open and
+    /// nothing has gone wrong yet; else it is read too.
+    pub(super) async fn look(&self) -> Result<Seen, Failure> {
+        let sid = &self.transfer.conversation_sid;
+        let mut conn = self.swap.pool.acquire().await?;
+        let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
+        let known = mirror::read::conversation(&mut conn, sid.as_str())
+            .await?
+            .and_then(|row| row.state);
+        let members = mirror::read::participants(&mut conn, sid.as_str()).await?;
+        drop(conn);
+        let mut changes = Vec::new();
+        let open = known.filter(|state| !self.in_doubt && matches!(state.as_str(), "active" | "inactive"));
+        let conversation_state = if let Some(state) = open {
+            Some(state)
+        } else {
+            match self.account.client.fetch_conversation(sid).await {
+                Ok(conversation) => {
+                    changes.extend(project::conversation(&conversation));
+                    Some(conversation.state.to_string())
+                }
+                Err(TwilioError::NotFound { .. }) => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let participants = match self.account.client.list_participants(sid).all().await {
+            Err(TwilioError::NotFound { .. }) => {
+                return Ok(Seen {
+                    conversation_state: None,
+                    participants: Vec::new(),
+                    changes,
+                    revisions,
+                });
+            }
+            other => other?,
+        };
+        changes.extend(participants.iter().filter_map(project::participant));
+        changes.extend(self.gone(&members, &participants));
+        Ok(Seen {
+            conversation_state,
+            participants,
+            changes,
+            revisions,
+        })
+    }
+
+    /// Who was on the line and is not listed any more: gone by now, which the ledger must not wait for a webhook to hear.
+    fn gone(&self, known: &[ParticipantRow], listed: &[Participant]) -> Vec<Change> {
+        let known = known.iter().filter(|one| {
+            one.removed_at.is_none() && one.projected_address.as_deref() == Some(self.transfer.line.as_str())
+        });
+        let absent = known.filter(|one| {
+            listed
+                .iter()
+                .all(|other| other.sid.as_str() != one.participant_sid)
+        });
+        // Not before anybody who is listed was last changed, where our clock is behind Twilio's.
+        let latest = listed.iter().filter_map(|one| Some(one.date_updated?.at)).max();
+        let at = self.removed_at.unwrap_or_else(|| self.swap.clock.now());
+        let at = latest.map_or(at, |latest| at.max(latest));
+        absent
+            .filter_map(|one| ParticipantSid::try_from(one.participant_sid.as_str()).ok())
+            .map(|participant_sid| {
+                Change::Participant(ParticipantChange {
+                    conversation_sid: self.transfer.conversation_sid.clone(),
+                    participant_sid,
+                    version: Version::exact(at),
+                    removed: true,
+                    fields: None,
+                    created_at: None,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn update(&mut self, participant_sid: &str) -> Result<Option<Outcome>, Stop> {
+        let participant_sid = parse(participant_sid)?;
+        let step = self.begin("update").await?;
+        let update = ParticipantUpdate {
+            identity: self.transfer.to_holder.clone(),
+            ..Default::default()
+        };
+        let called = self
+            .account
+            .client
+            .update_participant(&self.transfer.conversation_sid, &participant_sid, &update)
+            .await;
+        self.finish(step, called.as_ref().err()).await?;
+        match called {
+            Ok(_) => Ok(None),
+            Err(error) if error.code() == Some(50444) => {
+                let now = self.swap.clock.now();
+                let mut conn = self.swap.pool.acquire().await?;
+                steps::learn_method(&mut conn, &self.transfer.account_sid, true, now).await?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.after_error(error, "Twilio refused to update the identity")
+                    .await
+            }
+        }
+    }
+
+    pub(super) async fn add(&mut self, beside: &str, seen: &Seen) -> Result<Option<Outcome>, Stop> {
+        let old = seen
+            .participants
+            .iter()
+            .find(|participant| participant.sid.as_str() == beside);
+        let is_person = self.transfer.to_holder.is_some();
+        let new = NewParticipant {
+            member: match self.transfer.to_holder.clone() {
+                Some(identity) => Member::Projected {
+                    identity,
+                    projected_address: self.transfer.line.clone(),
+                },
+                None => Member::Gateway {
+                    projected_address: self.transfer.line.clone(),
+                },
+            },
+            attributes: old.map(|old| old.attributes.clone()),
+            // A number by itself has no role, and has read nothing.
+            role_sid: old.and_then(|old| old.role_sid.clone()).filter(|_| is_person),
+        };
+        let step = self.begin("add").await?;
+        let called = self
+            .account
+            .client
+            .create_participant(&self.transfer.conversation_sid, &new)
+            .await;
+        self.finish(step, called.as_ref().err()).await?;
+        match called {
+            Ok(_) if !is_person => Ok(None),
+            Ok(added) => self.copy_read_horizon(&added, old).await.map(|()| None),
+            Err(error) if error.code() == Some(50436) => {
+                let detail = "the group has ten members, and Twilio does not replace an identity here: a place is needed";
+                self.end(State::Failed, "group_full", detail, Some(seen))
+                    .await
+                    .map(Some)
+            }
+            Err(error) => {
+                self.after_error(error, "Twilio refused to add the new holder")
+                    .await
+            }
+        }
+    }
+
+    /// How far the line had been read belongs to the participant, and goes over to the new one. Not worth a failure.
+    async fn copy_read_horizon(&self, added: &Participant, old: Option<&Participant>) -> Result<(), Stop> {
+        let Some(index) = old.and_then(|old| old.last_read_message_index) else {
+            return Ok(());
+        };
+        let update = ParticipantUpdate {
+            last_read_message_index: Some(index),
+            ..Default::default()
+        };
+        let sid = &self.transfer.conversation_sid;
+        if let Err(error) = self
+            .account
+            .client
+            .update_participant(sid, &added.sid, &update)
+            .await
+        {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot copy how far the line was read"
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove(&mut self, participant_sid: &str) -> Result<(), Stop> {
+        let participant_sid = parse(participant_sid)?;
+        let step = self.begin("remove").await?;
+        let called = self
+            .account
+            .client
+            .delete_participant(&self.transfer.conversation_sid, &participant_sid)
+            .await;
+        self.finish(step, called.as_ref().err()).await?;
+        match called {
+            Ok(()) => {
+                self.removed_at = Some(self.swap.clock.now());
+                Ok(())
+            }
+            // Gone already is what we wanted.
+            Err(TwilioError::NotFound { .. } | TwilioError::OutcomeUnknown { .. }) => {
+                self.in_doubt = true;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A refusal ends the transfer where nothing was changed; anything that may pass or may have happened is looked at
+    /// again.
+    async fn after_error(&mut self, error: TwilioError, what: &str) -> Result<Option<Outcome>, Stop> {
+        self.in_doubt = true;
+        match &error {
+            TwilioError::OutcomeUnknown { .. } | TwilioError::NotFound { .. } => Ok(None),
+            TwilioError::Rejected(rejection) => match rejection.class {
+                // It is so already, or somebody else is at it: the next look tells.
+                Class::AlreadySo | Class::NotFound => Ok(None),
+                Class::Conflict | Class::Throttled | Class::Failed | Class::StartAgain => Err(error.into()),
+                Class::Refused | Class::Configuration | Class::OwnWebhook => {
+                    self.in_doubt = true;
+                    let seen = self.look().await?;
+                    let code = error.code().unwrap_or_default();
+                    let detail = format!("{what} (Twilio's error {code})");
+                    self.end(State::Failed, "refused_by_twilio", &detail, Some(&seen))
+                        .await
+                        .map(Some)
+                }
+            },
+            TwilioError::Configuration { .. }
+            | TwilioError::Throttled { .. }
+            | TwilioError::Unavailable { .. }
+            | TwilioError::Malformed { .. } => Err(error.into()),
+        }
+    }
+
+    pub(super) async fn update_refused(&self) -> Result<bool, Stop> {
+        if self.account.transfer_method == TransferMethod::AddRemove {
+            return Ok(true);
+        }
+        let mut conn = self.swap.pool.acquire().await?;
+        Ok(steps::update_refused(&mut conn, &self.transfer.account_sid).await?)
+    }
+
+    /// Writes down what is about to be tried, and that the line is contested from now on.
+    async fn begin(&mut self, action: &str) -> Result<i32, Stop> {
+        let now = self.swap.clock.now();
+        let mut transaction = self.swap.pool.begin().await?;
+        self.check_fences(&mut transaction).await?;
+        self.transfer.contested_from.get_or_insert(now);
+        self.transfer.updated_at = now;
+        store::update(&mut transaction, &self.transfer).await?;
+        let step = steps::begin(&mut transaction, &self.transfer, action, now).await?;
+        transaction.commit().await?;
+        Ok(step)
+    }
+
+    async fn finish(&self, step: i32, error: Option<&TwilioError>) -> Result<(), Stop> {
+        let (outcome, detail) = match error {
+            None => ("done", None),
+            Some(TwilioError::OutcomeUnknown { .. }) => ("unknown", error.map(ToString::to_string)),
+            Some(_) => ("refused", error.map(ToString::to_string)),
+        };
+        let now = self.swap.clock.now();
+        let mut conn = self.swap.pool.acquire().await?;
+        steps::end(&mut conn, &self.transfer, step, outcome, detail.as_deref(), now).await?;
+        Ok(())
+    }
+}
+
+fn parse(participant_sid: &str) -> Result<ParticipantSid, Stop> {
+    ParticipantSid::try_from(participant_sid).map_err(|error| {
+        Stop::Failed(Failure::Twilio(TwilioError::Malformed {
+            reason: error.to_string(),
+        }))
+    })
+}
