@@ -10,6 +10,7 @@ use crate::config;
 use crate::events::{Kind as EventKind, Via};
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber, new_id};
 use crate::queue::{self, NewTask};
+use crate::transfer::people::Chosen;
 use crate::transfer::tell::{tell, tell_with};
 use crate::transfer::{EXPIRE_TASK, Kind, SWAP_TASK, State, Transfer, candidate, people, store};
 use crate::{ledger, mirror};
@@ -152,7 +153,7 @@ impl Transfers {
         let turns = self.turns(&new);
         check_kind(new.kind, &ground, &turns)?;
         self.check_hops(conn, &ground, now).await?;
-        let passed = pass_over(conn, &ground, &turns).await?;
+        let passed = pass_over(conn, &ground, &turns, now).await?;
         let Some((to, seconds)) = turns.get(passed.len()) else {
             return Err(refusal_of_all(passed));
         };
@@ -319,7 +320,13 @@ async fn pass_over(
     conn: &mut PgConnection,
     ground: &Ground,
     turns: &[(Identity, i64)],
+    now: Timestamp,
 ) -> Result<Vec<Passed>, sqlx::Error> {
+    let chosen = if turns.len() > 1 {
+        Chosen::OfList
+    } else {
+        Chosen::Alone
+    };
     let mut passed = Vec::new();
     for (to, _) in turns {
         let why = why_not(
@@ -328,6 +335,7 @@ async fn pass_over(
             &ground.line,
             ground.holder.as_deref(),
             to,
+            (chosen, now),
         )
         .await?;
         match why {
@@ -357,6 +365,7 @@ pub(super) async fn why_not(
     line: &PhoneNumber,
     holder: Option<&str>,
     to: &Identity,
+    (chosen, now): (Chosen, Timestamp),
 ) -> Result<Option<&'static str>, sqlx::Error> {
     if holder == Some(to.as_str()) {
         return Ok(Some(HOLDS_IT));
@@ -364,7 +373,7 @@ pub(super) async fn why_not(
     if is_elsewhere(conn, sid, line, to).await? {
         return Ok(Some(IN_GROUP));
     }
-    Ok(people::is_free(conn, to).await?.err())
+    people::unavailable(conn, to, chosen, now).await
 }
 
 /// Whether somebody is in the conversation, but not on this line: Twilio takes a person once.

@@ -1,11 +1,14 @@
-//! Who may do what with a line, and who can be given one. Pure, and the one place that asks about people.
+//! Who may do what with a line, and who can be given one. The one place that asks about people.
 //!
 //! Everybody is taken at their word, for the key says which program calls and the program knows who is logged in. A
 //! supervisor is whoever calls with a key that has the scope `transfers:supervise`.
 
+use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use crate::ids::Identity;
+use crate::people::judge::{Needs, Unavailable};
+use crate::people::questions;
 
 /// Who does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,23 +56,35 @@ pub fn may_act_for(actor: &Actor, person: &str) -> Result<Option<String>, NotThe
     }
 }
 
-/// Whether somebody can be offered, or given, a line now; else why not, as a stable code like `away` or `at_capacity`.
-///
-/// Nothing is known of people here yet, so everybody can.
-#[expect(clippy::unused_async, reason = "what is known of people is in the database")]
-pub async fn is_free(
-    _conn: &mut PgConnection,
-    _person: &Identity,
-) -> Result<Result<(), &'static str>, sqlx::Error> {
-    Ok(Ok(()))
+/// How somebody was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// By name: whoever named them knows why. Only that they have left stands against it.
+    Alone,
+    /// As one of a list, of which those are asked that can take a line now.
+    OfList,
 }
 
-/// Whether somebody is still with us, so that a line can go back to them.
-///
-/// Nothing is known of people here yet, so everybody is.
-#[expect(clippy::unused_async, reason = "what is known of people is in the database")]
-pub async fn is_still_here(_conn: &mut PgConnection, _person: &Identity) -> Result<bool, sqlx::Error> {
-    Ok(true)
+/// Why somebody cannot be offered, or given, a line now, as a stable code: `left`, and of a list also `away` and
+/// `at_capacity`. Nothing stands against somebody whom nobody has added to the people.
+pub async fn unavailable(
+    conn: &mut PgConnection,
+    person: &Identity,
+    chosen: Chosen,
+    now: Timestamp,
+) -> Result<Option<&'static str>, sqlx::Error> {
+    let needs = Needs {
+        capacity: chosen == Chosen::OfList,
+        ..Needs::default()
+    };
+    let judged = questions::candidate(conn, person.as_str(), now, &needs).await?;
+    Ok(judged.skipped.and_then(|why| match why {
+        Unavailable::Left { .. } => Some(why.code()),
+        Unavailable::Away { .. } | Unavailable::AtCapacity { .. } if chosen == Chosen::OfList => {
+            Some(why.code())
+        }
+        _ => None,
+    }))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::ledger::{self, Cause, Tenure};
 use crate::transfer::operations::{
     Draft, Ground, StartTransferError, already_open, begin_swap, is_elsewhere, make_way, supersede, survey,
 };
-use crate::transfer::people::{self, Actor, may_act_for};
+use crate::transfer::people::{self, Actor, Chosen, may_act_for};
 use crate::transfer::{IfOpen, Kind, State, Transfer, Transfers, store};
 
 /// A line that a supervisor gives to somebody.
@@ -137,7 +137,10 @@ impl Transfers {
             holder: to.to_owned(),
         };
         let to = Identity::try_from(to).map_err(|_| gone())?;
-        if !people::is_still_here(conn, &to).await? {
+        if people::unavailable(conn, &to, Chosen::Alone, now)
+            .await?
+            .is_some()
+        {
             return Err(gone());
         }
         if is_elsewhere(conn, &ground.conversation_sid, &ground.line, &to).await? {

@@ -325,3 +325,58 @@ async fn what_colleagues_write_to_each_other_takes_the_scope_for_transfers() {
     );
     assert!(!offered[0].to_string().contains("budget"));
 }
+
+#[tokio::test]
+async fn of_a_list_those_are_asked_who_can_take_a_line_now() {
+    let office = office().await;
+    let put = async |path: &str, body: Value| {
+        let request = axum::http::Request::put(path)
+            .header("authorization", format!("Bearer {}", office.key))
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body.to_string()));
+        office.send(request.unwrap()).await.expect(200);
+    };
+    put("/v1/agents/noor", json!({ "name": "Noor" })).await;
+    put(
+        "/v1/agents/noor/availability",
+        json!({ "status": "away", "reason": "dentist" }),
+    )
+    .await;
+    put("/v1/agents/ada", json!({ "name": "Ada", "capacity": 1 })).await;
+    put(
+        "/v1/agents/zoe",
+        json!({ "name": "Zoe", "left_at": "2026-01-01T00:00:00Z" }),
+    )
+    .await;
+    let busy = office.group(2, Some("ada")).await;
+    assert_ne!(busy.to_string(), "");
+
+    let group = office.group(1, Some("maya")).await;
+    let list = json!({
+        "conversation_sid": group.to_string(),
+        "kind": "warm",
+        "requested_by": "maya",
+        // Nobody has added sam: nothing stands against him.
+        "candidates": [{ "to": "noor" }, { "to": "ada" }, { "to": "zoe" }, { "to": "sam" }],
+    });
+    let offered = office.post("/v1/transfers", &list).await.expect(202);
+    assert_eq!(offered["to"], "sam");
+    let skipped = office.told("transfer.skipped").await;
+    let reasons: Vec<_> = skipped
+        .iter()
+        .map(|one| one["reason"].as_str().unwrap_or("?"))
+        .collect();
+    assert_eq!(reasons, ["away", "at_capacity", "left"], "{skipped:?}");
+
+    // Who is named alone is asked, away or not; but for one who has left.
+    let noor = office
+        .post("/v1/transfers", &offer(&group, "noor"))
+        .await
+        .expect(202);
+    assert_eq!(noor["to"], "noor");
+    let zoe = office.post("/v1/transfers", &offer(&group, "zoe")).await;
+    assert_eq!(
+        (zoe.status.as_u16(), zoe.problem().as_str()),
+        (409, "nobody_free")
+    );
+}

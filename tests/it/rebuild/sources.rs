@@ -45,7 +45,9 @@ async fn what_was_erased_is_no_damage_and_a_swap_keeps_what_came_of_it() {
     let report = run(&app, COMPARE).await.unwrap();
     assert_eq!(report.damaged(), 0, "{report}");
     assert!(
-        report.sources.erased_webhooks > 0 && report.sources.erased_answers > 0 && report.sources.unsourced == 1,
+        report.sources.erased_webhooks > 0
+            && report.sources.erased_answers > 0
+            && report.sources.unsourced == 1,
         "{report}"
     );
     let log = of(&report, "event");
