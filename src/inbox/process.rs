@@ -41,7 +41,7 @@ const LANES_AT_ONCE: i64 = (LANES / 2) as i64;
 
 /// How long a lane is left alone at first whose oldest webhook the database did not take, and at most.
 const TROUBLED_PAUSE: Duration = Duration::from_secs(2);
-const TROUBLED_PAUSE_MAX: Duration = Duration::from_secs(60);
+const TROUBLED_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// After a batch that failed.
 const PAUSE: Duration = Duration::from_millis(200);

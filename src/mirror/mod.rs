@@ -108,7 +108,7 @@ pub async fn commit(
     })
 }
 
-/// What [`write`] did, and what the log has to tell of it.
+/// What [`write()`] did, and what the log has to tell of it.
 struct Written {
     rows: bool,
     log: Vec<NewEvent>,

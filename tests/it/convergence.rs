@@ -487,7 +487,10 @@ async fn both_sources_in_any_order_come_to_the_same_rows_in_the_database() {
                 .iter()
                 .filter_map(|place| event::of(&told[*place].form))
                 .collect();
-            app.deliver_events(&events).await;
+            // Where no event says any of it, Twilio sends nothing.
+            if !events.is_empty() {
+                app.deliver_events(&events).await;
+            }
             for place in body {
                 if event::of(&told[*place].form).is_none() || (place + number) % 3 == 0 {
                     app.deliver(&told[*place].form).await;

@@ -159,7 +159,7 @@ fn of_a_number_that_is_no_longer_in_the_group_no_refusal_counts() {
     let mut case = Case::new(group(seat(Some("maya"))));
     let at = at(0);
     case.sends = vec![LineSend {
-        line: "+15017122663".to_owned(),
+        line: "+15017122662".to_owned(),
         refusal: Some(Refusal {
             code: "50513".to_owned(),
             in_a_row: 2,

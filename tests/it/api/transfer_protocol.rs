@@ -364,7 +364,7 @@ async fn of_a_list_those_are_asked_who_can_take_a_line_now() {
     let skipped = office.told("transfer.skipped").await;
     let reasons: Vec<_> = skipped
         .iter()
-        .map(|one| one["reason"].as_str().unwrap_or("?"))
+        .map(|one| one["why"].as_str().unwrap_or("?"))
         .collect();
     assert_eq!(reasons, ["away", "at_capacity", "left"], "{skipped:?}");
 
