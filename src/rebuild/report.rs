@@ -139,7 +139,7 @@ impl Report {
         let found = match (damaged, &self.swapped) {
             (0, _) => "equal".to_owned(),
             (rows, None) => format!("{} not what the sources say", are(rows)),
-            (rows, Some(_)) => format!("{} not what the sources said, and now are", were(rows)),
+            (rows, Some(_)) => format!("{} not what the sources said; all agree now", were(rows)),
         };
         let (unsourced, left) = self.explained();
         let unsourced = match unsourced {

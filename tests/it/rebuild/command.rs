@@ -82,7 +82,7 @@ async fn it_ends_with_what_it_found_and_tells_nobodys_words_and_numbers_unless_a
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
-        text.contains("and now are") && text.contains("message: 0 added, 1 changed, 0 removed"),
+        text.contains("all agree now") && text.contains("message: 0 added, 1 changed, 0 removed"),
         "{text}"
     );
     let output = rebuild(url, &[]);
