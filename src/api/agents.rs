@@ -1,10 +1,5 @@
 //! `/v1/agents`: our people, and identities at Twilio that are none of ours.
 
-#![expect(
-    unused_qualifications,
-    reason = "what `utoipa::path` makes of a type in `params` is counted as one"
-)]
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;

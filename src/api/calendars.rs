@@ -1,10 +1,5 @@
 //! `/v1/teams/{team_id}/calendar` and `deadline`: when a team is open, and when time is up.
 
-#![expect(
-    unused_qualifications,
-    reason = "what `utoipa::path` makes of a type in `params` is counted as one"
-)]
-
 use axum::Json;
 use axum::extract::State;
 use jiff::{SignedDuration, Timestamp};

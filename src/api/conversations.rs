@@ -181,6 +181,7 @@ pub(super) struct ListConversations {
     path = "/v1/conversations",
     operation_id = "list_conversations",
     tag = "Conversations",
+    params(ListConversations),
     responses((status = 200, description = "A page of them.", body = Page<ConversationBody>)),
     security(("api_key" = ["conversations:read"])),
 )]
@@ -253,7 +254,7 @@ pub(super) struct ShowConversation {
     path = "/v1/conversations/{conversation_sid}",
     operation_id = "show_conversation",
     tag = "Conversations",
-    params(("conversation_sid" = ConversationSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ShowConversation),
     responses((status = 200, description = "The conversation.", body = ConversationDetail)),
     security(("api_key" = ["conversations:read"])),
 )]

@@ -229,6 +229,7 @@ pub(super) struct ListErasures {
     path = "/v1/erasures",
     operation_id = "list_erasures",
     tag = "Erasures",
+    params(ListErasures),
     responses((status = 200, description = "A page of them.", body = Page<ErasureBody>)),
     security(("api_key" = ["erasures:write"])),
 )]

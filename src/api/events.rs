@@ -212,6 +212,7 @@ impl ReadEvents {
     path = "/v1/events",
     operation_id = "read_events",
     tag = "Feed",
+    params(ReadEvents),
     responses((status = 200, description = "What came after, oldest first; none where nothing did.", body = EventPage)),
     security(("api_key" = ["events:read"])),
 )]

@@ -215,6 +215,7 @@ pub(super) struct ListGroupTexts {
     path = "/v1/group-texts",
     operation_id = "list_group_texts",
     tag = "Group texts",
+    params(ListGroupTexts),
     responses((status = 200, description = "A page of them.", body = Page<GroupTextBody>)),
     security(("api_key" = ["conversations:read"])),
 )]

@@ -190,6 +190,7 @@ pub(super) struct ListFindings {
     path = "/v1/health/lines",
     operation_id = "list_line_findings",
     tag = "Health",
+    params(ListFindings),
     responses((status = 200, description = "A page of them.", body = Page<FindingBody>)),
     security(("api_key" = ["health:read"])),
 )]

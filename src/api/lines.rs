@@ -103,6 +103,7 @@ pub(super) struct ListTenures {
     tag = "Ledger",
     params(
         ("number" = PhoneNumber, Path, description = "In E.164 form; its `+` may be written `%2B`."),
+        ListTenures,
     ),
     responses((status = 200, description = "A page of them.", body = Page<TenureBody>)),
     security(("api_key" = ["ledger:read"])),

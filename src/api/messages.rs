@@ -250,7 +250,7 @@ pub(super) struct ListMessages {
     path = "/v1/conversations/{conversation_sid}/messages",
     operation_id = "list_messages",
     tag = "Messages",
-    params(("conversation_sid" = ConversationSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ListMessages),
     responses((status = 200, description = "A page of them.", body = Page<MessageBody>)),
     security(("api_key" = ["conversations:read"])),
 )]

@@ -118,7 +118,7 @@ pub(super) struct ListParticipants {
     path = "/v1/conversations/{conversation_sid}/participants",
     operation_id = "list_participants",
     tag = "Conversations",
-    params(("conversation_sid" = ConversationSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ListParticipants),
     responses((status = 200, description = "All of them.", body = Page<ParticipantBody>)),
     security(("api_key" = ["conversations:read"])),
 )]

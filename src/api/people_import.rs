@@ -1,10 +1,5 @@
 //! `/v1/people`: bringing agents in from a CSV file, and writing them out.
 
-#![expect(
-    unused_qualifications,
-    reason = "what `utoipa::path` makes of a type in `params` is counted as one"
-)]
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};

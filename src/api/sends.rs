@@ -201,7 +201,7 @@ pub(super) struct ListSends {
     path = "/v1/conversations/{conversation_sid}/sends",
     operation_id = "list_sends",
     tag = "Messages",
-    params(("conversation_sid" = ConversationSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ListSends),
     responses((status = 200, description = "A page of them.", body = Page<SendBody>)),
     security(("api_key" = ["conversations:read"])),
 )]

@@ -1,10 +1,5 @@
 //! `/v1/teams`: teams, their calendars, who is on call, who may be given a line.
 
-#![expect(
-    unused_qualifications,
-    reason = "what `utoipa::path` makes of a type in `params` is counted as one"
-)]
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -193,7 +193,7 @@ pub(super) struct ListTimeline {
     path = "/v1/conversations/{conversation_sid}/timeline",
     operation_id = "show_timeline",
     tag = "Ledger",
-    params(("conversation_sid" = ConversationSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ListTimeline),
     responses((status = 200, description = "A page of it, oldest first.", body = Page<TimelineEntry>)),
     security(("api_key" = ["ledger:read"])),
 )]

@@ -225,7 +225,7 @@ fn place<S>(row: &VersionRow<S>) -> Place {
     path = "/v1/conversations/{conversation_sid}/messages/{message_sid}/versions",
     operation_id = "list_message_versions",
     tag = "Audit",
-    params(("conversation_sid" = ConversationSid, Path), ("message_sid" = MessageSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ("message_sid" = MessageSid, Path), ListVersions),
     responses((status = 200, description = "A page of them.", body = Page<MessageVersion>)),
     security(("api_key" = ["audit:read"])),
 )]
@@ -260,7 +260,7 @@ pub(super) async fn of_message(
     path = "/v1/conversations/{conversation_sid}/participants/{participant_sid}/versions",
     operation_id = "list_participant_versions",
     tag = "Audit",
-    params(("conversation_sid" = ConversationSid, Path), ("participant_sid" = ParticipantSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ("participant_sid" = ParticipantSid, Path), ListVersions),
     responses((status = 200, description = "A page of them.", body = Page<ParticipantVersion>)),
     security(("api_key" = ["audit:read"])),
 )]
@@ -295,7 +295,7 @@ pub(super) async fn of_participant(
     path = "/v1/conversations/{conversation_sid}/versions",
     operation_id = "list_conversation_versions",
     tag = "Audit",
-    params(("conversation_sid" = ConversationSid, Path)),
+    params(("conversation_sid" = ConversationSid, Path), ListVersions),
     responses((status = 200, description = "A page of them.", body = Page<ConversationVersion>)),
     security(("api_key" = ["audit:read"])),
 )]

@@ -109,6 +109,7 @@ pub(super) struct ListSetAside {
     path = "/v1/webhooks/set-aside",
     operation_id = "list_set_aside_webhooks",
     tag = "Webhooks",
+    params(ListSetAside),
     responses((status = 200, description = "A page of them.", body = Page<WebhookBody>)),
     security(("api_key" = ["admin"])),
 )]
@@ -156,7 +157,7 @@ pub(super) struct ShowWebhook {
     path = "/v1/webhooks/{webhook_id}",
     operation_id = "show_webhook",
     tag = "Webhooks",
-    params(("webhook_id" = i64, Path)),
+    params(("webhook_id" = i64, Path), ShowWebhook),
     responses((status = 200, description = "The webhook.", body = WebhookDetail)),
     security(("api_key" = ["admin"])),
 )]

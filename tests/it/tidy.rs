@@ -116,8 +116,8 @@ const SQL_CALLS: &[&str] = &[
     "QueryBuilder::new(",
 ];
 
-/// Where people's home directories and our machines' work is.
-const MACHINE_PATHS: &[&str] = &["/work/", "/home/", "/root/"];
+/// Where people's home directories are, and this checkout.
+const MACHINE_PATHS: &[&str] = &["/home/", "/root/", env!("CARGO_MANIFEST_DIR")];
 
 /// Hosts of package registries: which one a machine uses is its own affair.
 const REGISTRIES: &[&str] = &[

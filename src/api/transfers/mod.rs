@@ -301,6 +301,7 @@ pub(in crate::api) struct ListTransfers {
     path = "/v1/transfers",
     operation_id = "list_transfers",
     tag = "Transfers",
+    params(ListTransfers),
     responses((status = 200, description = "A page of them.", body = Page<TransferBody>)),
     security(("api_key" = ["transfers:read"])),
 )]

@@ -1,9 +1,4 @@
 //! Reading the thread before answering.
-#![expect(
-    unused_qualifications,
-    reason = "what describes the route's path and query together is made with one"
-)]
-
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;

@@ -392,3 +392,31 @@ async fn one_key_does_not_see_the_answers_of_another() {
     assert_ne!(first["send_id"], second["send_id"]);
     assert_ne!(first["requested_by"], second["requested_by"]);
 }
+
+/// What every list takes: a document that leaves it out makes clients that read the first page only.
+#[tokio::test]
+async fn the_document_names_the_parameters_of_every_list() {
+    let office = office().await;
+    let document = office.get("/openapi.json").await.expect(200);
+    let mut lists = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let answer = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        // The members of a group are ten at most, and on one page.
+        let is_paged = !path.ends_with("/participants");
+        if !is_paged || !answer.as_str().is_some_and(|schema| schema.contains("/Page_")) {
+            continue;
+        }
+        lists += 1;
+        let parameters = item["get"]["parameters"].as_array();
+        let named: Vec<&str> = parameters
+            .into_iter()
+            .flatten()
+            .filter(|one| one["in"] == "query")
+            .filter_map(|one| one["name"].as_str())
+            .collect();
+        for wanted in ["limit", "cursor"] {
+            assert!(named.contains(&wanted), "{path}: {named:?}");
+        }
+    }
+    assert!(lists >= 12, "{lists}");
+}
