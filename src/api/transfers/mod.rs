@@ -2,6 +2,7 @@
 //! that is done with them.
 
 mod answer;
+mod begin;
 mod problem;
 mod start;
 mod take;

@@ -1,16 +1,15 @@
 //! Starting a transfer that anybody may ask for.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::problem::{About, Asked, on_record};
+use super::begin::{Beginning, begin};
 use super::{NOTE_MAX, TransferBody, words};
 use crate::api::Api;
 use crate::api::auth::{Caller, scope};
-use crate::api::idempotency::{Begun, Post};
+use crate::api::idempotency::Post;
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::outbox::BODY_MAX;
 use crate::transfer::{IfOpen, Kind, NewTransfer, Turn};
@@ -217,31 +216,5 @@ pub(in crate::api) async fn start(
     Post { call, body }: Post<StartTransfer>,
 ) -> Result<Response, Problem> {
     let new = body.read()?;
-    match call.begin(&api, &caller).await? {
-        Begun::Again(answer) => Ok(answer),
-        Begun::First(mut first) => {
-            let (sid, by) = (new.conversation_sid.clone(), new.requested_by.clone());
-            match api.transfers.start_in(first.conn(), new).await {
-                Ok(transfer) => {
-                    let location = format!("/v1/transfers/{}", transfer.transfer_id);
-                    first
-                        .answer(
-                            StatusCode::ACCEPTED,
-                            Some(location),
-                            &TransferBody::from(transfer),
-                        )
-                        .await
-                }
-                Err(error) => {
-                    drop(first);
-                    let asked = Asked {
-                        verb: "start",
-                        by: &by,
-                        about: About::Conversation(&sid),
-                    };
-                    Err(on_record(&api, asked, error.into()).await)
-                }
-            }
-        }
-    }
+    begin(&api, &caller, call, Beginning::Start(new)).await
 }

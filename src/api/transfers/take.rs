@@ -1,19 +1,18 @@
 //! Taking a line, or giving it up, without asking anybody.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::problem::{About, Asked, on_record};
+use super::begin::{Beginning, begin};
 use super::{NOTE_MAX, TransferBody, actor, words};
 use crate::api::Api;
 use crate::api::auth::{Caller, scope};
-use crate::api::idempotency::{Begun, Call, Post};
+use crate::api::idempotency::Post;
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::outbox::BODY_MAX;
-use crate::transfer::{GiveUp, IfOpen, NewForce, StartTransferError, Transfer};
+use crate::transfer::{GiveUp, IfOpen, NewForce};
 use crate::web::field::{Errors, Field, Text};
 use crate::web::problem::Problem;
 
@@ -145,56 +144,6 @@ impl GiveUpLine {
     }
 }
 
-/// What is done with a line.
-enum Take {
-    Force(NewForce),
-    Release(GiveUp),
-    HandBack(GiveUp),
-}
-
-impl Take {
-    fn asked(&self) -> (&'static str, String, ConversationSid) {
-        match self {
-            Self::Force(new) => ("force", new.by.clone(), new.conversation_sid.clone()),
-            Self::Release(give_up) => ("release", give_up.by.by.clone(), give_up.conversation_sid.clone()),
-            Self::HandBack(give_up) => (
-                "handback",
-                give_up.by.by.clone(),
-                give_up.conversation_sid.clone(),
-            ),
-        }
-    }
-}
-
-async fn take<S>(api: &Api, caller: &Caller<S>, call: Call, take: Take) -> Result<Response, Problem> {
-    let mut first = match call.begin(api, caller).await? {
-        Begun::Again(answer) => return Ok(answer),
-        Begun::First(first) => first,
-    };
-    let (verb, by, sid) = take.asked();
-    let taken: Result<Transfer, StartTransferError> = match take {
-        Take::Force(new) => api.transfers.force_in(first.conn(), new).await,
-        Take::Release(give_up) => api.transfers.release_in(first.conn(), give_up).await,
-        Take::HandBack(give_up) => api.transfers.hand_back_in(first.conn(), give_up).await,
-    };
-    match taken {
-        Ok(transfer) => {
-            let location = format!("/v1/transfers/{}", transfer.transfer_id);
-            let body = TransferBody::from(transfer);
-            first.answer(StatusCode::ACCEPTED, Some(location), &body).await
-        }
-        Err(error) => {
-            drop(first);
-            let asked = Asked {
-                verb,
-                by: &by,
-                about: About::Conversation(&sid),
-            };
-            Err(on_record(api, asked, error.into()).await)
-        }
-    }
-}
-
 /// Give a line to somebody without asking them
 ///
 /// For supervisors. An offer that stands ends, `superseded`, and so does a transfer that is under way at Twilio: it is
@@ -215,7 +164,7 @@ pub(in crate::api) async fn force(
     Post { call, body }: Post<ForceTransfer>,
 ) -> Result<Response, Problem> {
     let new = body.read()?;
-    take(&api, &caller, call, Take::Force(new)).await
+    begin(&api, &caller, call, Beginning::Force(new)).await
 }
 
 /// Give a line up
@@ -237,7 +186,7 @@ pub(in crate::api) async fn release(
     Post { call, body }: Post<GiveUpLine>,
 ) -> Result<Response, Problem> {
     let give_up = body.read(&caller)?;
-    take(&api, &caller, call, Take::Release(give_up)).await
+    begin(&api, &caller, call, Beginning::Release(give_up)).await
 }
 
 /// Give a line back to whoever held it before
@@ -256,5 +205,5 @@ pub(in crate::api) async fn hand_back(
     Post { call, body }: Post<GiveUpLine>,
 ) -> Result<Response, Problem> {
     let give_up = body.read(&caller)?;
-    take(&api, &caller, call, Take::HandBack(give_up)).await
+    begin(&api, &caller, call, Beginning::HandBack(give_up)).await
 }
