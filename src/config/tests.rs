@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
