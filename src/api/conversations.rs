@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::as_of::moment_of_one;
-use crate::api::auth::{Caller, Scope, scope};
+use crate::api::auth::{Caller, scope};
 use crate::api::transfers::TransferBody;
 use crate::api::{Api, raw};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
@@ -281,11 +281,7 @@ pub(super) async fn show(
     };
     // One for each line at most, and a group has at most ten members.
     let open = transfer::page(&mut conn, &open, None, 10).await?;
-    let may_read_words = caller.may(Scope::TransfersRead);
-    let shape = |transfer| match TransferBody::from(transfer) {
-        body if may_read_words => body,
-        body => body.without_words(),
-    };
+    let shape = |transfer| TransferBody::for_caller(transfer, &caller);
     Ok(Json(ConversationDetail {
         conversation: ConversationBody::new(row, lines.remove(sid.as_str()).unwrap_or_default()),
         group_text_id: group.map(|group| group.group_text_id),

@@ -1,6 +1,7 @@
 //! Whether somebody may be given a line, and if not, why. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -199,8 +200,9 @@ pub fn next_after<'a>(candidates: &'a [Candidate], last: Option<&str>) -> Option
 /// The people above somebody, the nearest first. Ends where somebody would come twice.
 pub fn chain<'a>(supervisors: &'a BTreeMap<Identity, Identity>, of: &Identity) -> Vec<&'a Identity> {
     let mut chain: Vec<&Identity> = Vec::new();
+    let mut seen = BTreeSet::from([of]);
     let mut next = supervisors.get(of);
-    while let Some(one) = next.filter(|one| *one != of && !chain.contains(one)) {
+    while let Some(one) = next.filter(|one| seen.insert(one)) {
         chain.push(one);
         next = supervisors.get(one);
     }
@@ -217,6 +219,27 @@ pub fn cycle(supervisors: &BTreeMap<Identity, Identity>, of: &Identity) -> Optio
         way.push(of.clone());
         way
     })
+}
+
+/// Everybody who is their own supervisor, each with all who are on the way round with them, in its order. In one go over all.
+pub fn rings(supervisors: &BTreeMap<Identity, Identity>) -> BTreeMap<&Identity, Rc<[&Identity]>> {
+    let mut done: BTreeSet<&Identity> = BTreeSet::new();
+    let mut rings = BTreeMap::new();
+    for start in supervisors.keys() {
+        let (mut path, mut places) = (Vec::new(), BTreeMap::new());
+        let mut next = Some(start);
+        while let Some(one) = next.filter(|one| !done.contains(one) && !places.contains_key(one)) {
+            places.insert(one, path.len());
+            path.push(one);
+            next = supervisors.get(one);
+        }
+        if let Some(place) = next.and_then(|one| places.get(one)) {
+            let ring: Rc<[&Identity]> = path[*place..].into();
+            rings.extend(ring.iter().map(|one| (*one, Rc::clone(&ring))));
+        }
+        done.extend(path);
+    }
+    rings
 }
 
 #[cfg(test)]

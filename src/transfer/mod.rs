@@ -193,6 +193,11 @@ impl Transfer {
         self.to_holder.as_ref().map(Identity::as_str)
     }
 
+    /// The time that its swap has is over.
+    pub(crate) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.swap_deadline_at.is_some_and(|at| at <= now)
+    }
+
     /// Whether the offer stands no longer, though its timer has not run yet.
     fn is_past_its_time(&self, now: Timestamp) -> bool {
         self.state == State::Offered && self.offer_expires_at.is_some_and(|at| at <= now)

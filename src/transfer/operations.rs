@@ -443,11 +443,14 @@ pub(super) async fn supersede(
 ) -> Result<(), sqlx::Error> {
     candidate::settle(conn, &open, "withdrawn", Some(&new.requested_by), now).await?;
     candidate::withdraw_the_rest(conn, &open).await?;
+    if open.state == State::Swapping {
+        // Its task comes before the new one's, and may wait for its next attempt: it wakes, and finds that it has no more to do.
+        put_swap(conn, &open, now).await?;
+    }
     if open.contested_from.is_some() {
         // What it asked of Twilio may be done or not: the new one finds out, and answers for the time since.
         new.contested_from = open.contested_from;
         open.contested_to = Some(now);
-        new.displaced = std::mem::take(&mut open.displaced);
         for one in [open.from_holder.clone(), open.to().map(str::to_owned)] {
             if !new.displaced.contains(&one) {
                 new.displaced.push(one);

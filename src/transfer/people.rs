@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use crate::ids::Identity;
 use crate::people::judge::{Needs, Unavailable};
 use crate::people::questions;
+use crate::transfer::store;
 
 /// Who does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,14 +79,30 @@ pub async fn unavailable(
         ..Needs::default()
     };
     let judged = questions::candidate(conn, person.as_str(), now, &needs).await?;
-    Ok(judged.skipped.and_then(|why| match why {
-        Unavailable::Left { .. } => Some(why.code()),
-        Unavailable::Away { .. } | Unavailable::AtCapacity { .. } if chosen == Chosen::OfList => {
-            Some(why.code())
+    match judged.skipped {
+        Some(why @ Unavailable::Left { .. }) => Ok(Some(why.code())),
+        Some(why @ (Unavailable::Away { .. } | Unavailable::AtCapacity { .. }))
+            if chosen == Chosen::OfList =>
+        {
+            Ok(Some(why.code()))
         }
-        _ => None,
-    }))
+        Some(_) => Ok(None),
+        None => {
+            let Some(one) = judged.person.filter(|_| chosen == Chosen::OfList) else {
+                return Ok(None);
+            };
+            let Some(capacity) = one.agent.profile.capacity else {
+                return Ok(None);
+            };
+            // What they are being asked for now may become theirs.
+            let coming = store::coming_to(conn, person.as_str()).await?;
+            let is_full = i64::from(one.load) + coming >= i64::from(capacity);
+            Ok(is_full.then_some(AT_CAPACITY))
+        }
+    }
 }
+
+const AT_CAPACITY: &str = "at_capacity";
 
 #[cfg(test)]
 mod tests {

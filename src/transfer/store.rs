@@ -304,6 +304,38 @@ pub async fn contested_windows(
         .collect())
 }
 
+/// How many lines are being offered, or given, to somebody.
+pub(super) async fn coming_to(conn: &mut PgConnection, identity: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- transfer.coming_to
+        select count(*) as "count!" from transfer where to_holder = $1 and finished_at is null"#,
+        identity,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Ends the stretches of a line in which it was not certain who had it and which earlier transfers left open: now it is.
+pub(super) async fn end_contested(
+    conn: &mut PgConnection,
+    completed: &Transfer,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- transfer.end_contested
+        update transfer set contested_to = $4
+        where conversation_sid = $1 and line = $2 and transfer_id <> $3
+          and contested_from is not null and contested_to is null and finished_at is not null",
+        completed.conversation_sid.as_str(),
+        completed.line.as_str(),
+        completed.transfer_id,
+        now.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// When a line changed hands after a moment, oldest first.
 pub(super) async fn hops_since(
     conn: &mut PgConnection,

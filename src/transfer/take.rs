@@ -4,8 +4,10 @@ use sqlx::PgConnection;
 
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::ledger::{self, Cause, Tenure};
+use crate::mirror;
 use crate::transfer::operations::{
-    Draft, Ground, StartTransferError, already_open, begin_swap, is_elsewhere, make_way, supersede, survey,
+    Draft, Ground, Passed, StartTransferError, already_open, begin_swap, is_elsewhere, make_way, supersede,
+    survey,
 };
 use crate::transfer::people::{self, Actor, Chosen, may_act_for};
 use crate::transfer::{IfOpen, Kind, State, Transfer, Transfers, store};
@@ -51,11 +53,19 @@ impl Transfers {
         let now = self.clock.now();
         let ground = survey(conn, &new.conversation_sid, new.line.as_ref()).await?;
         let open = store::open_on_line(conn, &ground.conversation_sid, ground.line.as_str()).await?;
-        if open.is_none() && ground.holder.as_deref() == Some(new.to.as_str()) {
+        // Whoever is on the line has to go: more than one are, where a swap ended half done.
+        let on_line = on_line(conn, &ground).await?;
+        let is_alone = on_line.iter().all(|one| one.as_deref() == Some(new.to.as_str()));
+        if open.is_none() && ground.holder.as_deref() == Some(new.to.as_str()) && is_alone {
             return Err(StartTransferError::AlreadyHolder);
         }
         if is_elsewhere(conn, &ground.conversation_sid, &ground.line, &new.to).await? {
             return Err(StartTransferError::TargetInGroup);
+        }
+        if let Some(why) = people::unavailable(conn, &new.to, Chosen::Alone, now).await? {
+            return Err(StartTransferError::NobodyFree {
+                passed: vec![Passed { to: new.to, why }],
+            });
         }
         let draft = Draft {
             kind: Kind::Force,
@@ -68,6 +78,9 @@ impl Transfers {
             offer_timeout: None,
         };
         let mut transfer = self.draft(&ground, draft, now);
+        if on_line.len() > 1 {
+            transfer.displaced = on_line;
+        }
         if let Some(open) = open {
             // First of all, so that whoever works on it records nothing from now on.
             ledger::take_line_away(conn, ground.conversation_sid.as_str(), ground.line.as_str()).await?;
@@ -101,7 +114,15 @@ impl Transfers {
     ) -> Result<Transfer, StartTransferError> {
         let ground = survey(conn, &give_up.conversation_sid, give_up.line.as_ref()).await?;
         let overridden = by_the_holder(&ground, &give_up.by)?;
-        let to = self.settings.release_to.clone();
+        let mut to = self.settings.release_to.clone();
+        if let Some(person) = &to
+            && people::unavailable(conn, person, Chosen::Alone, self.clock.now())
+                .await?
+                .is_some()
+        {
+            // Who has left would leave the customer without an answer; a line that nobody has is seen to be one.
+            to = None;
+        }
         if let Some(to) = &to {
             if ground.holder.as_deref() == Some(to.as_str()) {
                 return Err(StartTransferError::AlreadyHolder);
@@ -185,6 +206,15 @@ impl Transfers {
         begin_swap(conn, &transfer, now).await?;
         Ok(transfer)
     }
+}
+
+/// The identities on the line, by the mirror.
+async fn on_line(conn: &mut PgConnection, ground: &Ground) -> Result<Vec<Option<String>>, sqlx::Error> {
+    let members = mirror::read::participants(conn, ground.conversation_sid.as_str()).await?;
+    let on_line = members.into_iter().filter(|member| {
+        member.removed_at.is_none() && member.projected_address.as_deref() == Some(ground.line.as_str())
+    });
+    Ok(on_line.map(|member| member.identity).collect())
 }
 
 /// Answers with the holder, where a supervisor stands in for them.

@@ -59,7 +59,7 @@ async fn decide(
     caller: &Caller<scope::TransfersWrite>,
     call: Call,
     transfer_id: Uuid,
-    verb: &'static str,
+    verb: Verb,
     actor: Actor,
 ) -> Result<Response, Problem> {
     match call.begin(api, caller).await? {
@@ -67,13 +67,13 @@ async fn decide(
         Begun::First(mut first) => match run(api, &mut first, transfer_id, verb, &actor).await {
             Ok(transfer) => {
                 first
-                    .answer(StatusCode::OK, None, &TransferBody::from(transfer))
+                    .answer(StatusCode::OK, None, &TransferBody::for_caller(transfer, caller))
                     .await
             }
             Err(error) => {
                 drop(first);
                 let asked = Asked {
-                    verb,
+                    verb: verb.as_str(),
                     by: &actor.by,
                     about: About::Transfer(transfer_id),
                 };
@@ -87,28 +87,41 @@ async fn run(
     api: &Api,
     first: &mut First,
     transfer_id: Uuid,
-    verb: &'static str,
+    verb: Verb,
     actor: &Actor,
 ) -> Result<Transfer, DecideError> {
     let transfers = &api.transfers;
     match verb {
-        ACCEPT => {
+        Verb::Accept => {
             transfers
                 .accept_in(first.conn(), transfer_id, actor.clone())
                 .await
         }
-        DECLINE => {
+        Verb::Decline => {
             transfers
                 .decline_in(first.conn(), transfer_id, actor.clone())
                 .await
         }
-        _ => transfers.cancel_in(first.conn(), transfer_id, &actor.by).await,
+        Verb::Cancel => transfers.cancel_in(first.conn(), transfer_id, &actor.by).await,
     }
 }
 
-const ACCEPT: &str = "accept";
-const DECLINE: &str = "decline";
-const CANCEL: &str = "cancel";
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Accept,
+    Decline,
+    Cancel,
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Decline => "decline",
+            Self::Cancel => "cancel",
+        }
+    }
+}
 
 /// Accept an offered transfer; only its target can, or a supervisor in their place
 #[utoipa::path(
@@ -128,7 +141,7 @@ pub(in crate::api) async fn accept(
     Post { call, body }: Post<Decision>,
 ) -> Result<Response, Problem> {
     let actor = body.read(&caller)?;
-    decide(&api, &caller, call, transfer_id, ACCEPT, actor).await
+    decide(&api, &caller, call, transfer_id, Verb::Accept, actor).await
 }
 
 /// Decline an offered transfer; only its target can, or a supervisor in their place
@@ -151,7 +164,7 @@ pub(in crate::api) async fn decline(
     Post { call, body }: Post<Decision>,
 ) -> Result<Response, Problem> {
     let actor = body.read(&caller)?;
-    decide(&api, &caller, call, transfer_id, DECLINE, actor).await
+    decide(&api, &caller, call, transfer_id, Verb::Decline, actor).await
 }
 
 /// Cancel an offered transfer
@@ -174,5 +187,5 @@ pub(in crate::api) async fn cancel(
     let mut errors = Errors::of_body();
     let by = errors.required("by", body.by);
     let by = errors.finish(by)?;
-    decide(&api, &caller, call, transfer_id, CANCEL, by.as_str().into()).await
+    decide(&api, &caller, call, transfer_id, Verb::Cancel, by.as_str().into()).await
 }

@@ -56,7 +56,7 @@ pub(super) async fn begin<S>(
     match taken {
         Ok(transfer) => {
             let location = format!("/v1/transfers/{}", transfer.transfer_id);
-            let body = TransferBody::from(transfer);
+            let body = TransferBody::for_caller(transfer, caller);
             first.answer(StatusCode::ACCEPTED, Some(location), &body).await
         }
         Err(error) => {

@@ -100,8 +100,8 @@ pub(in crate::api) struct TransferBody {
     /// The open transfer of the line that this one ended.
     supersedes: Option<Uuid>,
     superseded_by: Option<Uuid>,
+    /// Null for a key without the scope `transfers:read`, like `note` and `introduction`.
     reason: Option<String>,
-    /// Null for a key without the scope `transfers:read`, like `introduction`.
     note: Option<String>,
     /// What the new holder says to the group once the line is theirs.
     introduction: Option<String>,
@@ -179,12 +179,17 @@ pub(in crate::api) struct StepBody {
 }
 
 impl TransferBody {
-    /// For a key that may not read what people write to each other.
-    pub(in crate::api) fn without_words(self) -> Self {
+    /// As the caller may see it: what people write to each other is for keys that read transfers.
+    pub(in crate::api) fn for_caller<S>(transfer: Transfer, caller: &Caller<S>) -> Self {
+        let body = Self::from(transfer);
+        if caller.may(Scope::TransfersRead) {
+            return body;
+        }
         Self {
+            reason: None,
             note: None,
             introduction: None,
-            ..self
+            ..body
         }
     }
 }

@@ -188,6 +188,7 @@ fn check_rows(rows: &[Row], entries: &[TeamEntry], agents: &[Agent], teams: &[Te
         .chain(rows.iter().map(|row| &row.identity))
         .collect();
     let supervisors = supervisors_after(rows, agents);
+    let rings = judge::rings(&supervisors);
     let mut found = Vec::new();
     for row in rows {
         let mut complain = |column: &str, problem: String| {
@@ -210,16 +211,29 @@ fn check_rows(rows: &[Row], entries: &[TeamEntry], agents: &[Agent], teams: &[Te
         if !known.contains(supervisor) {
             let problem = "nobody of ours has this identity: add a row for them, or correct it";
             complain("supervisor", problem.to_owned());
-        } else if let Some(way) = judge::cycle(&supervisors, &row.identity) {
-            let way: Vec<&str> = way.iter().map(Identity::as_str).collect();
+        } else if let Some(ring) = rings.get(&row.identity) {
             let problem = format!(
                 "they would be their own supervisor ({}): change one of these",
-                way.join(" > ")
+                way_round(ring, &row.identity)
             );
             complain("supervisor", problem);
         }
     }
     found
+}
+
+/// The way round from somebody to themselves, of which a long one is cut short.
+fn way_round(ring: &[&Identity], from: &Identity) -> String {
+    const NAMED_MAX: usize = 10;
+    let place = ring.iter().position(|one| *one == from).unwrap_or(0);
+    let (before, after) = ring.split_at(place);
+    let all = after.iter().chain(before).map(|one| one.as_str());
+    let mut way: Vec<&str> = all.take(NAMED_MAX).collect();
+    if ring.len() > NAMED_MAX {
+        way.push("…");
+    }
+    way.push(from.as_str());
+    way.join(" > ")
 }
 
 /// Who is whose supervisor when the rows have had their way.

@@ -182,3 +182,19 @@ fn a_cycle_is_named_all_the_way_round() {
     let above = of(&round);
     assert_eq!(chain(&above, &"dora".parse().unwrap()).len(), 3, "and it ends");
 }
+
+#[test]
+fn rings_are_found_in_one_go_however_many_there_are() {
+    let name = |number: usize| -> Identity { format!("agent-{number}").parse().unwrap() };
+    let people = 20_000;
+    let mut chain: BTreeMap<Identity, Identity> = (1..people).map(|n| (name(n), name(n - 1))).collect();
+    assert!(rings(&chain).is_empty());
+    chain.insert(name(0), name(people - 1));
+    let found = rings(&chain);
+    assert_eq!(found.len(), people);
+    assert_eq!(found[&name(7)].len(), people);
+    // A tail that leads to a ring is not on it.
+    let tail = BTreeMap::from([(name(1), name(2)), (name(2), name(3)), (name(3), name(2))]);
+    let on: Vec<&str> = rings(&tail).into_keys().map(Identity::as_str).collect();
+    assert_eq!(on, ["agent-2", "agent-3"]);
+}

@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::{Run, Seen, Stop};
+use super::{Reason, Run, SETTLED_AFTER, Seen, Stop};
 use crate::config::TransferMethod;
 use crate::ids::ParticipantSid;
 use crate::mirror::change::ParticipantChange;
@@ -19,8 +19,8 @@ impl Run<'_> {
     /// Reads the members at Twilio. The state of the conversation is the mirror's, where that says that it is open and
     /// nothing has gone wrong yet; else it is read too.
     pub(super) async fn look(&self) -> Result<Seen, Failure> {
-        let sid = &self.transfer.conversation_sid;
-        let mut conn = self.swap.pool.acquire().await?;
+        let sid = &self.hold.transfer.conversation_sid;
+        let mut conn = self.hold.swap.pool.acquire().await?;
         let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
         let known = mirror::read::conversation(&mut conn, sid.as_str())
             .await?
@@ -65,7 +65,8 @@ impl Run<'_> {
     /// Who was on the line and is not listed any more: gone by now, which the ledger must not wait for a webhook to hear.
     fn gone(&self, known: &[ParticipantRow], listed: &[Participant]) -> Vec<Change> {
         let known = known.iter().filter(|one| {
-            one.removed_at.is_none() && one.projected_address.as_deref() == Some(self.transfer.line.as_str())
+            one.removed_at.is_none()
+                && one.projected_address.as_deref() == Some(self.hold.transfer.line.as_str())
         });
         let absent = known.filter(|one| {
             listed
@@ -74,13 +75,13 @@ impl Run<'_> {
         });
         // Not before anybody who is listed was last changed, where our clock is behind Twilio's.
         let latest = listed.iter().filter_map(|one| Some(one.date_updated?.at)).max();
-        let at = self.removed_at.unwrap_or_else(|| self.swap.clock.now());
+        let at = self.removed_at.unwrap_or_else(|| self.hold.swap.clock.now());
         let at = latest.map_or(at, |latest| at.max(latest));
         absent
             .filter_map(|one| ParticipantSid::try_from(one.participant_sid.as_str()).ok())
             .map(|participant_sid| {
                 Change::Participant(ParticipantChange {
-                    conversation_sid: self.transfer.conversation_sid.clone(),
+                    conversation_sid: self.hold.transfer.conversation_sid.clone(),
                     participant_sid,
                     version: Version::exact(at),
                     removed: true,
@@ -95,21 +96,21 @@ impl Run<'_> {
         let participant_sid = parse(participant_sid)?;
         let step = self.begin("update").await?;
         let update = ParticipantUpdate {
-            identity: self.transfer.to_holder.clone(),
+            identity: self.hold.transfer.to_holder.clone(),
             ..Default::default()
         };
         let called = self
             .account
             .client
-            .update_participant(&self.transfer.conversation_sid, &participant_sid, &update)
+            .update_participant(&self.hold.transfer.conversation_sid, &participant_sid, &update)
             .await;
         self.finish(step, called.as_ref().err()).await?;
         match called {
             Ok(_) => Ok(None),
             Err(error) if error.code() == Some(50444) => {
-                let now = self.swap.clock.now();
-                let mut conn = self.swap.pool.acquire().await?;
-                steps::learn_method(&mut conn, &self.transfer.account_sid, true, now).await?;
+                let now = self.hold.swap.clock.now();
+                let mut conn = self.hold.swap.pool.acquire().await?;
+                steps::learn_method(&mut conn, &self.hold.transfer.account_sid, true, now).await?;
                 Ok(None)
             }
             Err(error) => {
@@ -124,15 +125,15 @@ impl Run<'_> {
             .participants
             .iter()
             .find(|participant| participant.sid.as_str() == beside);
-        let is_person = self.transfer.to_holder.is_some();
+        let is_person = self.hold.transfer.to_holder.is_some();
         let new = NewParticipant {
-            member: match self.transfer.to_holder.clone() {
+            member: match self.hold.transfer.to_holder.clone() {
                 Some(identity) => Member::Projected {
                     identity,
-                    projected_address: self.transfer.line.clone(),
+                    projected_address: self.hold.transfer.line.clone(),
                 },
                 None => Member::Gateway {
-                    projected_address: self.transfer.line.clone(),
+                    projected_address: self.hold.transfer.line.clone(),
                 },
             },
             attributes: old.map(|old| old.attributes.clone()),
@@ -143,7 +144,7 @@ impl Run<'_> {
         let called = self
             .account
             .client
-            .create_participant(&self.transfer.conversation_sid, &new)
+            .create_participant(&self.hold.transfer.conversation_sid, &new)
             .await;
         self.finish(step, called.as_ref().err()).await?;
         match called {
@@ -151,7 +152,7 @@ impl Run<'_> {
             Ok(added) => self.copy_read_horizon(&added, old).await.map(|()| None),
             Err(error) if error.code() == Some(50436) => {
                 let detail = "the group has ten members, and Twilio does not replace an identity here: a place is needed";
-                self.end(State::Failed, "group_full", detail, Some(seen))
+                self.end(State::Failed, "group_full", detail, seen)
                     .await
                     .map(Some)
             }
@@ -171,7 +172,7 @@ impl Run<'_> {
             last_read_message_index: Some(index),
             ..Default::default()
         };
-        let sid = &self.transfer.conversation_sid;
+        let sid = &self.hold.transfer.conversation_sid;
         if let Err(error) = self
             .account
             .client
@@ -186,25 +187,26 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) async fn remove(&mut self, participant_sid: &str) -> Result<(), Stop> {
+    pub(super) async fn remove(&mut self, participant_sid: &str) -> Result<Option<Outcome>, Stop> {
         let participant_sid = parse(participant_sid)?;
         let step = self.begin("remove").await?;
         let called = self
             .account
             .client
-            .delete_participant(&self.transfer.conversation_sid, &participant_sid)
+            .delete_participant(&self.hold.transfer.conversation_sid, &participant_sid)
             .await;
         self.finish(step, called.as_ref().err()).await?;
         match called {
             Ok(()) => {
-                self.removed_at = Some(self.swap.clock.now());
-                Ok(())
+                self.removed_at = Some(self.hold.swap.clock.now());
+                Ok(None)
             }
             // Gone already is what we wanted.
-            Err(TwilioError::NotFound { .. } | TwilioError::OutcomeUnknown { .. }) => {
+            Err(TwilioError::NotFound { .. }) => {
                 self.in_doubt = true;
-                Ok(())
+                Ok(None)
             }
+            Err(TwilioError::OutcomeUnknown { .. }) => Ok(Some(self.wait_for_what_comes())),
             Err(error) => Err(error.into()),
         }
     }
@@ -214,17 +216,17 @@ impl Run<'_> {
     async fn after_error(&mut self, error: TwilioError, what: &str) -> Result<Option<Outcome>, Stop> {
         self.in_doubt = true;
         match &error {
-            TwilioError::OutcomeUnknown { .. } | TwilioError::NotFound { .. } => Ok(None),
+            TwilioError::OutcomeUnknown { .. } => Ok(Some(self.wait_for_what_comes())),
+            TwilioError::NotFound { .. } => Ok(None),
             TwilioError::Rejected(rejection) => match rejection.class {
                 // It is so already, or somebody else is at it: the next look tells.
                 Class::AlreadySo | Class::NotFound => Ok(None),
                 Class::Conflict | Class::Throttled | Class::Failed | Class::StartAgain => Err(error.into()),
                 Class::Refused | Class::Configuration | Class::OwnWebhook => {
-                    self.in_doubt = true;
                     let seen = self.look().await?;
                     let code = error.code().unwrap_or_default();
                     let detail = format!("{what} (Twilio's error {code})");
-                    self.end(State::Failed, "refused_by_twilio", &detail, Some(&seen))
+                    self.end(State::Failed, "refused_by_twilio", &detail, &seen)
                         .await
                         .map(Some)
                 }
@@ -236,23 +238,32 @@ impl Run<'_> {
         }
     }
 
+    /// Twilio may do what it gave no answer to a moment later: what is seen before that is not the end of it.
+    fn wait_for_what_comes(&mut self) -> Outcome {
+        self.waits_for = Reason {
+            what: "twilio",
+            error: Some("outcome_unknown".to_owned()),
+        };
+        Outcome::Wait(SETTLED_AFTER)
+    }
+
     pub(super) async fn update_refused(&self) -> Result<bool, Stop> {
         if self.account.transfer_method == TransferMethod::AddRemove {
             return Ok(true);
         }
-        let mut conn = self.swap.pool.acquire().await?;
-        Ok(steps::update_refused(&mut conn, &self.transfer.account_sid).await?)
+        let mut conn = self.hold.swap.pool.acquire().await?;
+        Ok(steps::update_refused(&mut conn, &self.hold.transfer.account_sid).await?)
     }
 
     /// Writes down what is about to be tried, and that the line is contested from now on.
     async fn begin(&mut self, action: &str) -> Result<i32, Stop> {
-        let now = self.swap.clock.now();
-        let mut transaction = self.swap.pool.begin().await?;
-        self.check_fences(&mut transaction).await?;
-        self.transfer.contested_from.get_or_insert(now);
-        self.transfer.updated_at = now;
-        store::update(&mut transaction, &self.transfer).await?;
-        let step = steps::begin(&mut transaction, &self.transfer, action, now).await?;
+        let now = self.hold.swap.clock.now();
+        let mut transaction = self.hold.swap.pool.begin().await?;
+        self.hold.check_fences(&mut transaction).await?;
+        self.hold.transfer.contested_from.get_or_insert(now);
+        self.hold.transfer.updated_at = now;
+        store::update(&mut transaction, &self.hold.transfer).await?;
+        let step = steps::begin(&mut transaction, &self.hold.transfer, action, now).await?;
         transaction.commit().await?;
         Ok(step)
     }
@@ -263,9 +274,17 @@ impl Run<'_> {
             Some(TwilioError::OutcomeUnknown { .. }) => ("unknown", error.map(ToString::to_string)),
             Some(_) => ("refused", error.map(ToString::to_string)),
         };
-        let now = self.swap.clock.now();
-        let mut conn = self.swap.pool.acquire().await?;
-        steps::end(&mut conn, &self.transfer, step, outcome, detail.as_deref(), now).await?;
+        let now = self.hold.swap.clock.now();
+        let mut conn = self.hold.swap.pool.acquire().await?;
+        steps::end(
+            &mut conn,
+            &self.hold.transfer,
+            step,
+            outcome,
+            detail.as_deref(),
+            now,
+        )
+        .await?;
         Ok(())
     }
 }

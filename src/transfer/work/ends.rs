@@ -3,10 +3,10 @@
 use sqlx::PgConnection;
 use tracing::info;
 
-use super::{Run, Seen, Stop};
+use super::{Hold, Run, Seen, Stop};
 use crate::events::{Kind as EventKind, Via, transfer_cause};
 use crate::ledger;
-use crate::mirror::Observed;
+use crate::mirror::{Observed, Revisions};
 use crate::outbox::{NewOutboundMessage, Outbox, SendError};
 use crate::projection;
 use crate::projection::read::Failure;
@@ -16,48 +16,28 @@ use crate::transfer::tell::{tell, tell_with};
 use crate::transfer::{State, step as steps, store};
 
 impl Run<'_> {
-    pub(super) fn is_overdue(&self) -> bool {
-        self.transfer
-            .swap_deadline_at
-            .is_some_and(|at| at <= self.swap.clock.now())
-    }
-
     /// The last look showed what is still to do; whether anything was done says how it ends.
     pub(super) async fn time_is_up(&mut self, step: &Next, seen: &Seen) -> Result<Outcome, Stop> {
-        match step {
-            Next::Remove { participant_sid } => {
-                let detail = format!(
-                    "the new holder is on the line, and the old one could not be removed in time: participant {participant_sid}"
-                );
-                self.end(State::NeedsAttention, "old_holder_remains", &detail, Some(seen))
-                    .await
-            }
-            _ => {
-                self.end(
-                    State::Failed,
-                    "timed_out",
-                    "Twilio did not do it in time; nothing was changed",
-                    Some(seen),
-                )
-                .await
-            }
-        }
-    }
-
-    pub(super) async fn give_up(&mut self, failure: &Failure) -> Result<Outcome, Stop> {
-        if self.transfer.contested_from.is_none() {
+        if let Next::Remove { participant_sid } = step {
+            let has_arrived = seen.has_on_line(&self.hold.transfer);
             let detail = format!(
-                "Twilio was never asked for a change, since it could not be read: {}",
-                root(failure)
+                "{}, and somebody who has to go could not be removed in time: participant {participant_sid}",
+                if has_arrived {
+                    "the new holder is on the line"
+                } else {
+                    "the new holder is not on the line yet"
+                }
             );
-            return self.end(State::Failed, "timed_out", &detail, None).await;
+            return self
+                .end(State::NeedsAttention, "old_holder_remains", &detail, seen)
+                .await;
         }
-        let detail = format!(
-            "a change was asked for, and Twilio cannot be read to see whether it was done: {}",
-            root(failure)
-        );
-        self.end(State::NeedsAttention, "outcome_unknown", &detail, None)
-            .await
+        let detail = if self.hold.transfer.contested_from.is_none() {
+            "Twilio did not do it in time; nothing was changed"
+        } else {
+            "Twilio did not do it in time; the line is as the last reading shows it"
+        };
+        self.end(State::Failed, "timed_out", detail, seen).await
     }
 
     pub(super) async fn complete(
@@ -67,9 +47,9 @@ impl Run<'_> {
     ) -> Result<Outcome, Stop> {
         let mut tried = Vec::new();
         if method.is_none() {
-            let mut conn = self.swap.pool.acquire().await?;
-            let sid = self.transfer.conversation_sid.as_str();
-            tried = steps::steps(&mut conn, sid, self.transfer.transfer_id).await?;
+            let mut conn = self.hold.swap.pool.acquire().await?;
+            let sid = self.hold.transfer.conversation_sid.as_str();
+            tried = steps::steps(&mut conn, sid, self.hold.transfer.transfer_id).await?;
         }
         let earlier = tried.last().map(|step| {
             if step.action == "update" {
@@ -78,8 +58,8 @@ impl Run<'_> {
                 "add_remove"
             }
         });
-        self.transfer.method = Some(method.or(earlier).unwrap_or("none").to_owned());
-        self.conclude(State::Completed, Some(seen)).await
+        self.hold.transfer.method = Some(method.or(earlier).unwrap_or("none").to_owned());
+        self.conclude(State::Completed, seen).await
     }
 
     pub(super) async fn end(
@@ -87,21 +67,63 @@ impl Run<'_> {
         state: State,
         code: &str,
         detail: &str,
-        seen: Option<&Seen>,
+        seen: &Seen,
     ) -> Result<Outcome, Stop> {
-        self.transfer.outcome_code = Some(code.to_owned());
-        self.transfer.outcome_detail = Some(detail.to_owned());
+        self.hold.transfer.outcome_code = Some(code.to_owned());
+        self.hold.transfer.outcome_detail = Some(detail.to_owned());
         self.conclude(state, seen).await
     }
 
+    async fn conclude(&mut self, state: State, seen: &Seen) -> Result<Outcome, Stop> {
+        let observed = self.observed(seen);
+        self.hold
+            .conclude(state, Some((&observed, &seen.revisions)))
+            .await
+    }
+
+    fn observed(&self, seen: &Seen) -> Vec<Observed> {
+        seen.changes
+            .iter()
+            .map(|change| Observed {
+                account_sid: self.account.account_sid.clone(),
+                change: change.clone(),
+                cause: transfer_cause(self.hold.transfer.transfer_id),
+                source: None,
+            })
+            .collect()
+    }
+}
+
+impl Hold<'_> {
+    pub(super) fn is_overdue(&self) -> bool {
+        self.transfer.is_overdue(self.swap.clock.now())
+    }
+
+    /// The time is up, and Twilio cannot be read.
+    pub(super) async fn end_unread(&mut self, why: &str) -> Result<Outcome, Stop> {
+        let (state, code, what) = if self.transfer.contested_from.is_none() {
+            let what = "Twilio was never asked for a change, since it could not be read";
+            (State::Failed, "timed_out", what)
+        } else {
+            let what = "a change was asked for, and Twilio cannot be read to see whether it was done";
+            (State::NeedsAttention, "outcome_unknown", what)
+        };
+        self.transfer.outcome_code = Some(code.to_owned());
+        self.transfer.outcome_detail = Some(format!("{what}: {why}"));
+        self.conclude(state, None).await
+    }
+
     /// The end: what Twilio shows, the transfer, the ledger, the log, the lease and the task in one transaction.
-    async fn conclude(&mut self, state: State, seen: Option<&Seen>) -> Result<Outcome, Stop> {
+    async fn conclude(
+        &mut self,
+        state: State,
+        seen: Option<(&[Observed], &Revisions)>,
+    ) -> Result<Outcome, Stop> {
         let now = self.swap.clock.now();
         let mut transaction = self.swap.pool.begin().await?;
         // The conversation's row first, as everywhere: mirror, then what hangs on it.
-        if let Some(seen) = seen {
-            let observed = self.observed(seen);
-            projection::commit(&mut transaction, &observed, Via::Rest, Some(&seen.revisions), now).await?;
+        if let Some((observed, revisions)) = seen {
+            projection::commit(&mut transaction, observed, Via::Rest, Some(revisions), now).await?;
         }
         self.check_fences(&mut transaction).await?;
         self.transfer.state = state;
@@ -115,6 +137,10 @@ impl Run<'_> {
             self.transfer.contested_to = Some(now);
         }
         store::update(&mut transaction, &self.transfer).await?;
+        if state == State::Completed {
+            // One is on the line, and nobody else: whatever was uncertain about it before is so no more.
+            store::end_contested(&mut transaction, &self.transfer, now).await?;
+        }
         let (sid, line) = (
             self.transfer.conversation_sid.as_str(),
             self.transfer.line.as_str(),
@@ -186,18 +212,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn observed(&self, seen: &Seen) -> Vec<Observed> {
-        seen.changes
-            .iter()
-            .map(|change| Observed {
-                account_sid: self.account.account_sid.clone(),
-                change: change.clone(),
-                cause: transfer_cause(self.transfer.transfer_id),
-                source: None,
-            })
-            .collect()
-    }
-
     pub(super) async fn check_fences(&self, conn: &mut PgConnection) -> Result<(), Stop> {
         let (sid, line) = (
             self.transfer.conversation_sid.as_str(),
@@ -210,7 +224,7 @@ impl Run<'_> {
 }
 
 /// The innermost cause, which says most to a person.
-fn root(failure: &Failure) -> String {
+pub(super) fn root(failure: &Failure) -> String {
     let mut cause: &dyn std::error::Error = failure;
     while let Some(inner) = cause.source() {
         cause = inner;

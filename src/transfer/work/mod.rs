@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
+use crate::db;
 use crate::events::{Kind as EventKind, Via};
 use crate::ids::PhoneNumber;
 use crate::ledger::{self, Lease};
@@ -25,6 +26,8 @@ use crate::transfer::tell::tell;
 use crate::transfer::{State, Transfer, Waiting, step as steps, store};
 use crate::twilio::Error as TwilioError;
 use crate::twilio::model::{Hidden, Participant};
+
+use ends::root;
 
 /// Runs [`super::SWAP_TASK`].
 #[derive(Debug, Clone)]
@@ -48,15 +51,22 @@ struct Payload {
     transfer_id: Uuid,
 }
 
-/// One run of the task, with what it may record under.
-struct Run<'a> {
+/// A transfer whose line is leased to this run of its task: what it may record, and under which fences.
+struct Hold<'a> {
     swap: &'a Swap,
-    account: &'a Account,
     task: &'a Task,
     transfer: Transfer,
     lease: Lease,
+}
+
+/// One run of the task.
+struct Run<'a> {
+    hold: Hold<'a>,
+    account: &'a Account,
     /// Something did not go as it should: the conversation itself is read too.
     in_doubt: bool,
+    /// What it waits for, where it does.
+    waits_for: Reason,
     /// When Twilio answered that somebody is off the line.
     removed_at: Option<Timestamp>,
 }
@@ -67,6 +77,15 @@ struct Seen {
     participants: Vec<Participant>,
     changes: Vec<Change>,
     revisions: Revisions,
+}
+
+impl Seen {
+    /// Whether the transfer's target is on its line.
+    fn has_on_line(&self, transfer: &Transfer) -> bool {
+        seats(&self.participants).iter().any(|seat| {
+            seat.line.as_deref() == Some(transfer.line.as_str()) && seat.identity.as_deref() == transfer.to()
+        })
+    }
 }
 
 /// The worker lost the line or the task to somebody else, and stops without a trace.
@@ -153,7 +172,9 @@ impl Swap {
     async fn swap(&self, task: &Task, transfer_id: Uuid) -> Result<(Option<Reason>, Outcome), Stop> {
         let wait = |what, pause| Ok((Some(Reason::only(what)), Outcome::Wait(pause)));
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await?;
+        // A fence that a crash of the server forgets was of a task that somebody else claims by then, with a token of their
+        // own; and before Twilio is asked for anything, the step is on disk, and with it the fence.
+        let mut transaction = self.pool.begin_with(db::BEGIN_RELAXED).await?;
         // Looked at first, and locked last: the line's lease comes before the transfer, as everywhere.
         let Some(transfer) = store::find(&mut transaction, transfer_id).await? else {
             return Ok((None, Outcome::Done));
@@ -161,11 +182,12 @@ impl Swap {
         if transfer.state != State::Swapping {
             return Ok((None, Outcome::Done));
         }
-        let Some(account) = self.accounts.get(&transfer.account_sid) else {
+        let account = self.accounts.get(&transfer.account_sid);
+        if account.is_none() && !transfer.is_overdue(now) {
             warn!("the transfer's account is not configured");
             drop(transaction);
             return wait("account", SignedDuration::from_secs(30));
-        };
+        }
         if let Some(pause) = unsettled(&mut transaction, &transfer, now).await? {
             drop(transaction);
             return wait("twilio", pause);
@@ -186,17 +208,25 @@ impl Swap {
                 return wait("line", SignedDuration::from_secs(1));
             }
         };
-        let mut run = Run {
+        let mut hold = Hold {
             swap: self,
-            account,
             task,
             transfer,
             lease,
-            in_doubt: task.attempts > 1,
+        };
+        let Some(account) = account else {
+            return Ok((None, hold.end_unread("the account is not configured").await?));
+        };
+        let in_doubt = task.attempts > 1 || hold.transfer.contested_from.is_some();
+        let mut run = Run {
+            hold,
+            account,
+            in_doubt,
+            waits_for: Reason::only("activation"),
             removed_at: None,
         };
         let outcome = run.work().await?;
-        let reason = matches!(outcome, Outcome::Wait(_)).then(|| Reason::only("activation"));
+        let reason = matches!(outcome, Outcome::Wait(_)).then_some(run.waits_for);
         Ok((reason, outcome))
     }
 
@@ -233,25 +263,33 @@ impl Swap {
     }
 }
 
-/// How long what a transfer that was taken over has asked of Twilio may still come about: it must not come after us.
+/// How long what was asked of Twilio without an answer may still come about: by this transfer in a run before, or by one
+/// that it took over. It must not come after the next look.
 async fn unsettled(
     conn: &mut PgConnection,
     transfer: &Transfer,
     now: Timestamp,
 ) -> Result<Option<SignedDuration>, sqlx::Error> {
-    let Some(before) = transfer.supersedes.filter(|_| !transfer.displaced.is_empty()) else {
+    if transfer.contested_from.is_none() {
         return Ok(None);
-    };
-    let steps = steps::steps(conn, transfer.conversation_sid.as_str(), before).await?;
-    let unknown = steps
-        .last()
-        .filter(|step| step.outcome.as_deref() == Some("unknown"));
-    let age = unknown
-        .and_then(|step| step.finished_at)
-        .map(|at| now.duration_since(at));
-    Ok(age
-        .filter(|age| *age < SETTLED_AFTER)
-        .map(|age| SETTLED_AFTER - age))
+    }
+    let mut longest = None;
+    for one in [Some(transfer.transfer_id), transfer.supersedes]
+        .into_iter()
+        .flatten()
+    {
+        let steps = steps::steps(conn, transfer.conversation_sid.as_str(), one).await?;
+        // One that was cut short has no outcome at all.
+        let open = steps
+            .last()
+            .filter(|step| step.outcome.as_deref().is_none_or(|outcome| outcome == "unknown"));
+        let age = open.map(|step| now.duration_since(step.finished_at.unwrap_or(step.started_at)));
+        longest = longest.max(
+            age.filter(|age| *age < SETTLED_AFTER)
+                .map(|age| SETTLED_AFTER - age),
+        );
+    }
+    Ok(longest)
 }
 
 impl Run<'_> {
@@ -259,29 +297,29 @@ impl Run<'_> {
         let mut method = None;
         for _ in 0..ROUNDS_MAX {
             let seen = match self.look().await {
-                Err(failure) if self.is_overdue() => return self.give_up(&failure).await,
+                Err(failure) if self.hold.is_overdue() => return self.hold.end_unread(&root(&failure)).await,
                 other => other?,
             };
             let update_refused = self.update_refused().await?;
             let step = next(&Situation {
                 conversation_state: seen.conversation_state.as_deref(),
                 seats: &seats(&seen.participants),
-                line: self.transfer.line.as_str(),
-                from: self.transfer.from_holder.as_deref(),
-                displaced: &self.transfer.displaced,
-                to: self.transfer.to(),
+                line: self.hold.transfer.line.as_str(),
+                from: self.hold.transfer.from_holder.as_deref(),
+                displaced: &self.hold.transfer.displaced,
+                to: self.hold.transfer.to(),
                 method: self.account.transfer_method,
                 update_refused,
             });
             match step {
                 Next::Confirmed => return self.complete(&seen, method).await,
                 Next::Fail { code, detail } => {
-                    return self.end(State::Failed, code, &detail, Some(&seen)).await;
+                    return self.end(State::Failed, code, &detail, &seen).await;
                 }
                 Next::Attention { code, detail } => {
-                    return self.end(State::NeedsAttention, code, &detail, Some(&seen)).await;
+                    return self.end(State::NeedsAttention, code, &detail, &seen).await;
                 }
-                _ if self.is_overdue() => return self.time_is_up(&step, &seen).await,
+                _ if self.hold.is_overdue() => return self.time_is_up(&step, &seen).await,
                 Next::Wait => return Ok(Outcome::Wait(SignedDuration::from_millis(500))),
                 Next::Update { participant_sid } => {
                     method.get_or_insert("update");
@@ -297,7 +335,9 @@ impl Run<'_> {
                 }
                 Next::Remove { participant_sid } => {
                     method = Some("add_remove");
-                    self.remove(&participant_sid).await?;
+                    if let Some(end) = self.remove(&participant_sid).await? {
+                        return Ok(end);
+                    }
                 }
             }
         }

@@ -348,8 +348,13 @@ async fn of_a_list_those_are_asked_who_can_take_a_line_now() {
         json!({ "name": "Zoe", "left_at": "2026-01-01T00:00:00Z" }),
     )
     .await;
-    let busy = office.group(2, Some("ada")).await;
-    assert_ne!(busy.to_string(), "");
+    // What is offered may become theirs, and counts.
+    let other = office.group(2, Some("maya")).await;
+    let first = office
+        .post("/v1/transfers", &offer(&other, "ada"))
+        .await
+        .expect(202);
+    assert_eq!(first["to"], "ada");
 
     let group = office.group(1, Some("maya")).await;
     let list = json!({
@@ -379,4 +384,35 @@ async fn of_a_list_those_are_asked_who_can_take_a_line_now() {
         (zoe.status.as_u16(), zoe.problem().as_str()),
         (409, "nobody_free")
     );
+}
+
+#[tokio::test]
+async fn what_colleagues_write_to_each_other_is_for_keys_that_read_transfers() {
+    let office = office().await;
+    let group = office.group(1, Some("maya")).await;
+    let writes = office.key_with(&[Scope::TransfersWrite]).await;
+    let mut body = offer(&group, "noor");
+    body["reason"] = "closing on Friday".into();
+    body["note"] = "wants a second viewing".into();
+    body["introduction"] = "Hello, Noor here".into();
+    let offered = office.post("/v1/transfers", &body).await.expect(202);
+    assert_eq!(offered["note"], "wants a second viewing");
+    let cancel = format!(
+        "/v1/transfers/{}/cancel",
+        offered["transfer_id"].as_str().unwrap()
+    );
+    let cancelled = office
+        .post_with(&writes, &cancel, &json!({ "by": "maya" }))
+        .await
+        .expect(200);
+    assert_eq!(cancelled["state"], "cancelled");
+    let begun = office
+        .post_with(&writes, "/v1/transfers", &body)
+        .await
+        .expect(202);
+    for shown in [cancelled, begun] {
+        for member in ["reason", "note", "introduction"] {
+            assert_eq!(shown[member], Value::Null, "{member}");
+        }
+    }
 }

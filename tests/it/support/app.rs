@@ -56,6 +56,8 @@ pub(crate) struct Wanted {
     /// Without a limit, since most tests hand a line over more often than people do.
     pub(crate) hops_per_hour: u32,
     pub(crate) release_to: Option<Identity>,
+    /// How long Twilio takes to make a conversation active.
+    pub(crate) activation_delay: Duration,
 }
 
 impl Default for Wanted {
@@ -68,6 +70,7 @@ impl Default for Wanted {
             clock_off: SignedDuration::ZERO,
             hops_per_hour: 0,
             release_to: None,
+            activation_delay: Duration::from_millis(10),
         }
     }
 }
@@ -90,7 +93,7 @@ impl TestApp {
         let database = database().await;
         let settings = Settings {
             identity_replacement: wanted.identity_replacement,
-            activation_delay: Duration::from_millis(10),
+            activation_delay: wanted.activation_delay,
             ..Settings::default()
         };
         let sandbox = Sandbox::start(settings.clone(), at_twilio.clone()).await.unwrap();

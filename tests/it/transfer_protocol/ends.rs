@@ -1,5 +1,8 @@
 //! Every end that a transfer may come to without anybody's wish.
 
+use std::time::Duration;
+
+use hookswitch::outbox::NewOutboundMessage;
 use hookswitch::sandbox::{Effect, Faults, IdentityReplacement, RestFault};
 use hookswitch::transfer::{Kind, NewTransfer, StartTransferError, State, Turn};
 use hookswitch::twilio::model::ConversationState;
@@ -164,7 +167,11 @@ async fn a_group_of_ten_has_no_place_beside_the_holder() {
 /// Before a group is active nobody knows of its lines; then they can be given.
 #[tokio::test]
 async fn a_conversation_that_is_being_set_up_has_no_line_to_give_yet() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(Wanted {
+        activation_delay: Duration::from_secs(3),
+        ..Wanted::default()
+    })
+    .await;
     let group = app.ask_for_group(Some("maya")).await;
     app.app.worker.run_until_idle().await.unwrap();
     let known = app.group_text(group.group_text_id).await;
@@ -218,9 +225,20 @@ async fn while_twilio_is_down_everything_waits_and_says_why() {
         ["offered", "accepted", "waiting"],
         "it is told once"
     );
-    // A message that somebody sends meanwhile comes after the swap, in its order.
+    // A message that somebody sends meanwhile comes after the swap, in its order: it is in the new holder's name.
+    let meanwhile = NewOutboundMessage {
+        conversation_sid: sid.clone(),
+        line: None,
+        as_holder: None,
+        body: "See you on Friday".to_owned(),
+        attributes: None,
+        requested_by: "crm".to_owned(),
+    };
+    app.app.api.outbox.send(meanwhile).await.unwrap();
     app.sandbox.set_faults(Faults::default()).unwrap();
     app.settle_for(SignedDuration::from_mins(6)).await;
+    let author = "select author from message where body = 'See you on Friday'";
+    assert_eq!(tables::rows(&app, author).await, ["jonas"]);
     let ended = app.transfer(offered.transfer_id).await;
     assert_eq!((ended.state, ended.waiting), (State::Completed, None));
     assert_eq!(app.holders(&sid).await, some(&["maya", "jonas"]));
@@ -264,6 +282,7 @@ async fn a_swap_that_goes_well_reads_nothing_but_the_members() {
     app.sandbox.set_faults(doubtful).unwrap();
     let transfer = app.start_transfer(&sid, Kind::Cold, "noor").await;
     app.settle().await;
+    app.settle_for(SignedDuration::from_secs(3)).await;
     assert_eq!(app.sandbox.faults().rest[0].times, Some(0), "in doubt it is");
     app.sandbox.set_faults(Faults::default()).unwrap();
     assert_eq!(finished(&app, &transfer).await.state, State::Completed);

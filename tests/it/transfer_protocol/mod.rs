@@ -5,6 +5,7 @@ mod deaths;
 mod ends;
 mod offers;
 mod random;
+mod repairs;
 mod take;
 
 use hookswitch::ids::ConversationSid;
