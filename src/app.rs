@@ -27,6 +27,7 @@ use crate::db::{self, ConnectError, Notices};
 use crate::erasure::{self, Eraser, Erasures};
 use crate::group_text::{self, GroupTexts};
 use crate::health::{self, Health};
+use crate::inbox::pace::Pace;
 use crate::inbox::process::Projector;
 use crate::inbox::receive::{Inbox, Signer};
 use crate::inbox::writer::{Writer, Writing};
@@ -120,6 +121,7 @@ impl App {
             clock: clock.clone(),
             batch: config.projection.batch,
             notices: notices.clone(),
+            pace: Pace::default(),
         };
         let settings = queue::Settings {
             concurrency: config.queue.concurrency,

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Notices;
 use crate::events::Via;
+use crate::inbox::pace::Pace;
 use crate::inbox::process::Projector;
 use crate::inbox::replay;
 use crate::inbox::set_aside::{self, Reader, Summary};
@@ -54,6 +55,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
             clock,
             batch: config.projection.batch,
             notices: Notices::default(),
+            pace: Pace::default(),
         };
         projector.run_until_idle().await?;
         projector.notices.tell_others_now(&pool).await?;

@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
 
 pub use notices::{Notices, Topic};
-pub use pool::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, lost, pool_with, within};
+pub use pool::{ACQUIRE_TIMEOUT, BEGIN_RELAXED, STATEMENT_TIMEOUT, lost, pool_with, within};
 
 /// The schema, forward only.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

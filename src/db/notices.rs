@@ -14,8 +14,10 @@ use sqlx::{Acquire as _, Connection as _, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use uuid::Uuid;
 
 use crate::db::{ACQUIRE_TIMEOUT, within};
+use crate::ids::new_id;
 
 /// How long the connection may be silent before it is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -40,6 +42,8 @@ pub struct Notices {
     pub lost: Arc<Notify>,
     /// What other processes have yet to be told.
     untold: Arc<Untold>,
+    /// Stands in what is told, so that a process does not take its own news for somebody else's.
+    teller: Uuid,
 }
 
 /// What can be announced after it is committed.
@@ -64,6 +68,7 @@ impl Default for Notices {
             events: watch::Sender::new(0),
             lost: Arc::default(),
             untold: Arc::default(),
+            teller: new_id(),
         }
     }
 }
@@ -107,6 +112,7 @@ impl Notices {
         self.wake_all();
         loop {
             match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+                Ok(Ok(Some(notice))) if notice.payload() == self.teller.to_string() => {}
                 Ok(Ok(Some(notice))) => self.wake(notice.channel()),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
@@ -166,8 +172,9 @@ impl Notices {
         .collect();
         sqlx::query!(
             "-- notices.tell_others
-            select pg_notify(channel, '') from unnest($1::text[]) as channel",
+            select pg_notify(channel, $2) from unnest($1::text[]) as channel",
             &channels as _,
+            self.teller.to_string(),
         )
         .execute(pool)
         .await?;

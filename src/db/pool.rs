@@ -77,6 +77,10 @@ fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
     ])
 }
 
+/// Begins a transaction that is committed without waiting for the disk: where the server crashes within about half a second,
+/// it may be forgotten, whole. Whatever is committed after it and waits for the disk puts it there too.
+pub const BEGIN_RELAXED: &str = "begin; set local synchronous_commit = off";
+
 /// Does some work on the database, or gives up after `limit`: then the connections that it held do not go back to the
 /// pool unless they answer at once, and whether it was committed is not known.
 pub async fn within<T>(

@@ -6,6 +6,7 @@
 
 pub mod erase;
 pub mod events;
+pub mod pace;
 pub mod process;
 pub mod receive;
 pub mod replay;

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::db::{self, Notices, Topic, is_passing};
 use crate::events::{self as log, Kind, NewEvent, Via};
 use crate::ids::ConversationSid;
+use crate::inbox::pace::Pace;
 use crate::inbox::store::{self, Pending};
 use crate::inbox::{Format, LANES, erase, events};
 use crate::mirror::{Observed, project};
@@ -30,6 +31,7 @@ pub struct Projector {
     pub batch: u16,
     /// Who waits for what the webhooks bring.
     pub notices: Notices,
+    pub pace: Pace,
 }
 
 /// The longest sleep between two looks, where a notice was lost.
@@ -54,8 +56,10 @@ impl Projector {
             let woken = self.notices.webhooks.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
+            self.pace.turn().await;
             match self.project_unless_lost(&mut reach).await {
                 Ok(settled) => {
+                    self.pace.ended(settled);
                     if reach.succeeded(settled) {
                         continue;
                     }
@@ -278,22 +282,25 @@ impl<'a> Batch<'a> {
 
     /// All at once; where the database refuses that, one by one, so that one bad webhook does not stop the others.
     async fn commit_changes(&mut self, conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
-        let all: Vec<Observed> = self
-            .projected
-            .iter()
-            .flat_map(|(_, observed)| observed.iter().cloned())
-            .collect();
+        let all: Vec<Observed> = self.take_observed().collect();
         match in_savepoint(conn, &all, now).await {
             Ok(()) => return Ok(()),
             Err(error) if is_passing(&error) => return Err(error),
             Err(_) => {}
         }
         let mut projected = Vec::with_capacity(self.projected.len());
-        for (webhook, observed) in self.projected.drain(..) {
-            match in_savepoint(conn, &observed, now).await {
-                Ok(()) => projected.push((webhook, observed)),
-                Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => self.set_aside.push((webhook, refusal(&error))),
+        for (webhook, _) in self.projected.drain(..) {
+            let refused = match read(webhook) {
+                Ok(observed) => match in_savepoint(conn, &observed, now).await {
+                    Ok(()) => None,
+                    Err(error) if is_passing(&error) => return Err(error),
+                    Err(error) => Some(refusal(&error)),
+                },
+                Err(reason) => Some(reason),
+            };
+            match refused {
+                None => projected.push((webhook, Vec::new())),
+                Some(reason) => self.set_aside.push((webhook, reason)),
             }
         }
         self.projected = projected;

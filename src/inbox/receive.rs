@@ -144,7 +144,7 @@ impl Inbox {
             return Err(Refused::new(Problem::SignatureRefused, "unknown_account"));
         };
         match read.verify(signer) {
-            Ok(matched) => self.keep(account_sid, &read, matched).await,
+            Ok(matched) => self.keep(account_sid, read, matched).await,
             Err(refusal) => match signer.mode {
                 SignatureMode::Enforce => {
                     warn!(account.sid = %account_sid, reason = reason_of(refusal), "refused a webhook: {refusal}");
@@ -191,7 +191,7 @@ impl Inbox {
         })
     }
 
-    async fn keep(&self, account_sid: &AccountSid, read: &Read, matched: Match) -> Result<Accepted, Refused> {
+    async fn keep(&self, account_sid: &AccountSid, read: Read, matched: Match) -> Result<Accepted, Refused> {
         let webhook = NewWebhook {
             received_at: self.clock.now(),
             account_sid: account_sid.clone(),
@@ -202,7 +202,7 @@ impl Inbox {
             dedupe_key: dedupe_key(&read.form).id,
             method: read.method,
             format: Format::Form,
-            form: read.raw.clone(),
+            form: read.raw,
             idempotency_token: header_text(&read.headers, IDEMPOTENCY_HEADER).map(str::to_owned),
             token_index: i16::try_from(matched.token_index).unwrap_or(i16::MAX),
             url_candidate: matched.candidate.to_string(),
@@ -282,7 +282,7 @@ pub(super) async fn read_body(body: Body) -> Result<Vec<u8>, Refused> {
         )
     };
     match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Ok(collected) => Ok(collected.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Refused::new(Problem::RequestTimeout, "body_not_received")),
     }

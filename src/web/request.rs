@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Map, Value};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
@@ -28,19 +29,21 @@ const REQUEST_ID_MAX: usize = 128;
 /// Puts around all routes what every request gets. To be called last: what is added to the router afterwards has none
 /// of it.
 pub fn attend(router: Router) -> Router {
-    // Each layer goes around the ones before it: a request passes them from the last to the first.
-    router
-        .layer(CatchPanicLayer::custom(answer_for_panic))
-        .layer(from_fn(name_in_failure))
-        .layer(from_fn(in_span))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
-        .layer(from_fn(drop_odd_request_id))
+    // A request passes them from the first to the last. They are one layer to the router, which puts every layer of its own
+    // into a box.
+    let layers = ServiceBuilder::new()
         .layer(SetSensitiveRequestHeadersLayer::new([
             header::AUTHORIZATION,
             header::COOKIE,
             HeaderName::from_static("x-twilio-signature"),
         ]))
+        .layer(from_fn(drop_odd_request_id))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(from_fn(in_span))
+        .layer(from_fn(name_in_failure))
+        .layer(CatchPanicLayer::custom(answer_for_panic));
+    router.layer(layers)
 }
 
 /// Gives the routes so much time to answer; then it is 503, and what was begun is rolled back.

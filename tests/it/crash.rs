@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use hookswitch::ids::ConversationSid;
+use hookswitch::inbox::pace::Pace;
 use hookswitch::inbox::process::Projector;
 use hookswitch::outbox::{self, NewOutboundMessage, OutboundMessage};
 use hookswitch::sandbox::{Effect, Faults, IdentityReplacement, RestFault};
@@ -306,6 +307,7 @@ async fn projecting_is_done_once_whenever_the_process_dies() {
         clock: app.clock.clone(),
         batch: 6,
         notices: app.app.notices.clone(),
+        pace: Pace::default(),
     };
     tables::unproject(&app).await;
     projector(app.pool().clone()).run_until_idle().await.unwrap();

@@ -234,7 +234,8 @@ fn initdb(
     account: Account,
     durability: Durability,
 ) -> Result<(), EmbeddedError> {
-    // Byte order for sorting, everywhere the same; letters beyond ASCII are known where the system has C.UTF-8.
+    // Byte order for sorting, everywhere the same; letters beyond ASCII are known where the system has C.UTF-8. `C` sorts as
+    // C.UTF-8 does and compares without asking the system's library, which indexes of texts notice.
     let mut output = String::new();
     for locale in ["C.UTF-8", "C"] {
         let data = dir.join("data");
@@ -246,7 +247,8 @@ fn initdb(
             .arg(dir.join("password"));
         command
             .arg(format!("--username={USER}"))
-            .arg(format!("--locale={locale}"));
+            .arg(format!("--locale={locale}"))
+            .arg("--lc-collate=C");
         command.args(["--encoding=UTF8", "--auth=scram-sha-256", "--no-instructions"]);
         if durability == Durability::Throwaway {
             command.arg("--no-sync");

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use hookswitch::db::Notices;
+use hookswitch::inbox::pace::Pace;
 use hookswitch::inbox::process::Projector;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -38,6 +39,7 @@ async fn project(office: &Office) {
         clock: office.clock.clone(),
         batch: 100,
         notices: Notices::default(),
+        pace: Pace::default(),
     };
     projector.run_until_idle().await.unwrap();
 }
