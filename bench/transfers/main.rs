@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 const LINE: &str = "+15017122661";
 const PEOPLE: [&str; 2] = ["maya", "jonas"];
+/// Group texts that take turns: a line that changed hands hundreds of times is nobody's.
+const GROUPS: usize = 20;
 /// A transfer that takes so long has not come to its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,7 +66,7 @@ struct Stage {
     sandbox: Sandbox,
     app: App,
     account: Account,
-    sid: ConversationSid,
+    sids: Vec<ConversationSid>,
 }
 
 async fn run(args: &Args) -> Result<()> {
@@ -79,7 +81,9 @@ async fn run(args: &Args) -> Result<()> {
 
     let mut took = Vec::new();
     for number in 0..args.warm_up + args.transfers {
-        let one = stage.transfer(PEOPLE[(number + 1) % 2]).await?;
+        let one = stage
+            .transfer(number % GROUPS, PEOPLE[(number / GROUPS + 1) % 2])
+            .await?;
         if number >= args.warm_up {
             took.push(one);
         }
@@ -120,22 +124,25 @@ impl Stage {
         let beside = App::new(config.clone(), options, Clock::system())?;
         tokio::spawn(app.run(listener, Roles::default(), shutdown.clone()));
         setup::apply(&account, &config.http.public_base_url).await?;
-        let sid = group(&beside).await?;
+        let mut sids = Vec::new();
+        for number in 0..GROUPS {
+            sids.push(group(&beside, number).await?);
+        }
         Ok(Self {
             sandbox,
             app: beside,
             account,
-            sid,
+            sids,
         })
     }
 
-    /// Offers the line, and measures from the answer to it until the line is theirs.
-    async fn transfer(&self, to: &str) -> Result<Duration> {
+    /// Offers the line of a group, and measures from the answer to it until the line is theirs.
+    async fn transfer(&self, group: usize, to: &str) -> Result<Duration> {
         let to: Identity = to.parse()?;
         let transfers = &self.app.api.transfers;
         let offered = transfers
             .start(NewTransfer {
-                conversation_sid: self.sid.clone(),
+                conversation_sid: self.sids[group].clone(),
                 line: None,
                 kind: Kind::Warm,
                 to: to.clone(),
@@ -165,11 +172,11 @@ impl Stage {
 
     /// The calls of a transfer, with nobody between them: a read, a write that changes nothing, a read.
     async fn calls_alone(&self, times: usize) -> Result<Vec<Duration>> {
-        let client = &self.account.client;
+        let (client, of_sid) = (&self.account.client, &self.sids[0]);
         let mut took = Vec::new();
         for _ in 0..times {
             let began = Instant::now();
-            let members = client.list_participants(&self.sid).all().await?;
+            let members = client.list_participants(of_sid).all().await?;
             let holder = members.iter().find(|one| one.identity.is_some());
             let holder = holder.context("somebody holds the line")?;
             let sid: ParticipantSid = holder.sid.clone();
@@ -181,8 +188,8 @@ impl Stage {
                     .transpose()?,
                 ..ParticipantUpdate::default()
             };
-            client.update_participant(&self.sid, &sid, &update).await?;
-            client.list_participants(&self.sid).all().await?;
+            client.update_participant(of_sid, &sid, &update).await?;
+            client.list_participants(of_sid).all().await?;
             took.push(began.elapsed());
         }
         Ok(took)
@@ -190,7 +197,7 @@ impl Stage {
 }
 
 /// A group of two handsets and our line, active.
-async fn group(app: &App) -> Result<ConversationSid> {
+async fn group(app: &App, number: usize) -> Result<ConversationSid> {
     let handset = |number: &str| NewMember {
         address: Some(number.to_owned()),
         ..NewMember::default()
@@ -199,8 +206,8 @@ async fn group(app: &App) -> Result<ConversationSid> {
         friendly_name: None,
         attributes: None,
         members: vec![
-            handset("+15555550101"),
-            handset("+15555550102"),
+            handset(&format!("+155555501{:02}", 2 * number)),
+            handset(&format!("+155555501{:02}", 2 * number + 1)),
             NewMember {
                 line: Some(LINE.to_owned()),
                 holder: Some(PEOPLE[0].to_owned()),

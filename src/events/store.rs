@@ -114,8 +114,21 @@ macro_rules! event_row {
     };
 }
 
+/// Has everything on disk that was committed until now. Projecting does not wait for the disk, and what a crash forgets of it
+/// is written anew with other numbers: no reader may have been told of a place by then that others come to stand before.
+async fn make_durable(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"-- events.make_durable
+        select (case when pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()
+                then pg_logical_emit_message(true, 'hookswitch', '') end) is not null as "waited""#
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(())
+}
+
 /// Up to `limit` entries after `after`, in the log's order. What a transaction in progress may still write before a
-/// later entry is waited for: the page ends there.
+/// later entry is waited for: the page ends there. What it has is on disk.
 pub async fn page(
     conn: &mut PgConnection,
     after: Position,
@@ -137,8 +150,11 @@ pub async fn page(
         kinds as _,
         limit,
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
+    if !rows.is_empty() {
+        make_durable(conn).await?;
+    }
     Ok(rows.into_iter().map(|row| event_row!(row)).collect())
 }
 
@@ -151,8 +167,11 @@ pub async fn end(conn: &mut PgConnection) -> Result<Option<Position>, sqlx::Erro
         order by commit_xid desc, event_id desc
         limit 1"
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    if row.is_some() {
+        make_durable(conn).await?;
+    }
     Ok(row.map(|row| Position {
         commit_xid: row.commit_xid,
         event_id: row.event_id,
@@ -223,8 +242,11 @@ pub async fn page_of_conversation(
         after.event_id,
         limit,
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
+    if !rows.is_empty() {
+        make_durable(conn).await?;
+    }
     Ok(rows.into_iter().map(|row| event_row!(row)).collect())
 }
 

@@ -108,7 +108,8 @@ impl Projector {
     /// Settles the oldest webhooks of some lanes. 0: nothing waits that nobody works on.
     async fn project_lanes(&self, reach: &mut Reach) -> Result<usize, sqlx::Error> {
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await?;
+        // What a crash of the server forgets of it is derived anew: the webhooks are on disk, and wait again.
+        let mut transaction = self.pool.begin_with(db::BEGIN_RELAXED).await?;
         let (limit, but, only) = reach.begin();
         reach.taken = store::lock_waiting_lanes(&mut transaction, limit, &but, only).await?;
         if reach.taken.is_empty() {
