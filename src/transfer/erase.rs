@@ -10,9 +10,11 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     sqlx::query_scalar!(
         r#"-- transfer.conversations_of_person
         select conversation_sid as "sid!" from transfer
-        where $1 in (from_holder, to_holder, requested_by, decided_by)
-           or position($2 in concat_ws(' ', reason, note, outcome_detail)) > 0
-        union select conversation_sid from transfer_step where position($2 in detail) > 0"#,
+        where $1 in (from_holder, to_holder, requested_by, decided_by, decided_as) or $1 = any(displaced)
+           or position($2 in concat_ws(' ', reason, note, introduction, waiting_error, outcome_detail)) > 0
+        union select conversation_sid from transfer_step where position($2 in detail) > 0
+        union select conversation_sid from transfer_candidate
+        where $1 in (identity, answered_by) or position($2 in reason) > 0"#,
         person.exact(),
         person.needle(),
     )
@@ -20,37 +22,55 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     .await
 }
 
-/// Whether a transfer that is not finished has to do with the person.
+/// Whether a transfer that is not finished has to do with the person: gives, takes, may be found on the line, is still to
+/// be asked, decides, or is named in what is still to be posted. [`erase`] leaves such a one as it is.
 pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- transfer.is_at_work_for_person
-        select exists (select from transfer
-                       where finished_at is null and $1 in (from_holder, to_holder, requested_by)) as "is_at_work!""#,
+        select exists (
+            select from transfer
+            where finished_at is null
+              and ($1 in (from_holder, to_holder, requested_by, decided_by, decided_as) or $1 = any(displaced)
+                   or position($2 in introduction) > 0)
+            union all
+            select from transfer_candidate as candidate join transfer using (conversation_sid, transfer_id)
+            where finished_at is null and candidate.identity = $1 and candidate.state in ('waiting', 'offered')
+        ) as "is_at_work!""#,
         person.exact(),
+        person.needle(),
     )
     .fetch_one(conn)
     .await
 }
 
-/// Puts the pseudonym in the person's place. Answers of how many transfers.
+/// Puts the pseudonym in the person's place, and empties what they wrote or what names them; an introduction is said by who
+/// got the line. What is at work is left, for its name is needed still. Answers of how many transfers.
 pub async fn erase(
     conn: &mut PgConnection,
     sid: &ConversationSid,
     person: &Person,
 ) -> Result<i64, sqlx::Error> {
-    let erased = sqlx::query_scalar!(
+    let mut erased = sqlx::query_scalar!(
         "-- transfer.erase_person
         update transfer
         set from_holder = case when from_holder = $2 then $4 else from_holder end,
             to_holder = case when to_holder = $2 then $4 else to_holder end,
             requested_by = case when requested_by = $2 then $4 else requested_by end,
             decided_by = case when decided_by = $2 then $4 else decided_by end,
+            decided_as = case when decided_as = $2 then $4 else decided_as end,
+            displaced = array_replace(displaced, $2, $4),
             reason = case when requested_by = $2 or position($3 in reason) > 0 then null else reason end,
             note = case when requested_by = $2 or position($3 in note) > 0 then null else note end,
+            introduction = case when $2 in (to_holder, requested_by) or position($3 in introduction) > 0
+                                then null else introduction end,
+            waiting_error = case when position($3 in waiting_error) > 0 then null else waiting_error end,
             outcome_detail = case when position($2 in outcome_detail) > 0 then null else outcome_detail end
         where conversation_sid = $1
-          and ($2 in (from_holder, to_holder, requested_by, decided_by)
-               or position($3 in concat_ws(' ', reason, note, outcome_detail)) > 0)
+          and ($2 in (from_holder, to_holder, requested_by, decided_by, decided_as) or $2 = any(displaced)
+               or position($3 in concat_ws(' ', reason, note, introduction, waiting_error, outcome_detail)) > 0)
+          and (finished_at is not null
+               or not coalesce($2 in (from_holder, to_holder, requested_by, decided_by, decided_as)
+                               or $2 = any(displaced) or position($3 in introduction) > 0, false))
         returning transfer_id",
         sid.as_str(),
         person.exact(),
@@ -59,6 +79,28 @@ pub async fn erase(
     )
     .fetch_all(&mut *conn)
     .await?;
+    let on_lists = sqlx::query_scalar!(
+        "-- transfer.erase_person_from_candidates
+        update transfer_candidate as candidate
+        set identity = case when identity = $2 then $4 else identity end,
+            answered_by = case when answered_by = $2 then $4 else answered_by end,
+            reason = case when position($3 in reason) > 0 then null else reason end
+        where conversation_sid = $1 and ($2 in (identity, answered_by) or position($3 in reason) > 0)
+          and not (state in ('waiting', 'offered')
+                   and exists (select from transfer
+                               where transfer.conversation_sid = $1 and transfer.transfer_id = candidate.transfer_id
+                                 and transfer.finished_at is null))
+        returning transfer_id",
+        sid.as_str(),
+        person.exact(),
+        person.needle(),
+        person.pseudonym(),
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    erased.extend(on_lists);
+    erased.sort_unstable();
+    erased.dedup();
     sqlx::query!(
         "-- transfer.erase_person_from_steps
         update transfer_step set detail = null

@@ -12,6 +12,7 @@ mod clock_off;
 mod convergence;
 mod crash;
 mod embedded;
+mod erased_columns;
 mod erasure;
 mod group_text;
 mod health;
