@@ -130,6 +130,17 @@ impl Person {
         form_urlencoded::parse(bytes).any(|(_, value)| self.is_named_in_text(&value))
     }
 
+    /// Whether a sentence has the number or the identity as a word: not within a longer one.
+    pub fn is_word_of(&self, text: &str) -> bool {
+        let name = self.exact();
+        let goes_on = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
+        text.match_indices(name).any(|(at, _)| {
+            let before = text[..at].chars().next_back();
+            let after = text[at + name.len()..].chars().next();
+            !goes_on(before) && !goes_on(after)
+        })
+    }
+
     fn is_named_in_json(&self, json: &Value) -> bool {
         match json {
             Value::String(text) => self.is_named_in_text(text),
@@ -191,6 +202,26 @@ mod tests {
             (identity("a"), r#"{"data":{"identity":"maya"}}"#),
         ] {
             assert!(!person.is_named_in(form.as_bytes()), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_sentence_names_a_person_by_a_whole_word() {
+        for (person, text) in [
+            (number(), "+15555550101 asked"),
+            (number(), "by letter of (+15555550101)"),
+            (identity("al"), "al, by letter"),
+            (identity("maya b@x"), "left: maya b@x"),
+        ] {
+            assert!(person.is_word_of(text), "{text}");
+        }
+        for (person, text) in [
+            (number(), "+155555501012 asked"),
+            (identity("al"), "the legal department"),
+            (identity("al"), "also Val"),
+            (identity("zoë"), "zoës manager"),
+        ] {
+            assert!(!person.is_word_of(text), "{text}");
         }
     }
 

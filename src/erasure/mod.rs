@@ -232,8 +232,9 @@ pub enum StartError {
         "a transfer, a message or a group text of this person is at work; wait until it ends, or cancel it"
     )]
     AtWork,
-    #[error("asked_by and reason are kept, and must not name the person")]
-    Named,
+    /// The member that does.
+    #[error("`{0}` is kept, and must not name the person")]
+    Named(&'static str),
     #[error("cannot record the erasure")]
     Database(#[from] sqlx::Error),
 }
@@ -267,11 +268,9 @@ impl Erasures {
         let erasure_id = new_id();
         let pseudonym = format!("erased:{}", erasure_id.simple());
         let person = Person::new(new.subject.clone(), pseudonym.clone());
-        if [&new.asked_by, &new.reason]
-            .iter()
-            .any(|text| text.contains(person.exact()))
-        {
-            return Err(StartError::Named);
+        let kept = [("asked_by", &new.asked_by), ("reason", &new.reason)];
+        if let Some((member, _)) = kept.into_iter().find(|(_, text)| person.is_word_of(text)) {
+            return Err(StartError::Named(member));
         }
         let mut transaction = conn.begin().await?;
         self.check(&mut transaction, &person).await?;
