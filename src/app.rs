@@ -355,6 +355,7 @@ fn handlers(
                 pool: pool.clone(),
                 clock: clock.clone(),
                 accounts: accounts.clone(),
+                budget: erasure::BUDGET,
             }),
         ),
         (

@@ -1,5 +1,7 @@
 //! Erasing what entries of the log say. Their salted hashes stay, so that the seals can still be checked.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -65,15 +67,25 @@ pub async fn erase(
     .await
 }
 
-/// Entries after a place that name the person, in a page of the log: where the page ends (none at the end of the log), and
-/// how many entries were erased. Those of the conversations of `held` are left alone.
+/// What a page of the log came to.
+#[derive(Debug)]
+pub struct ErasedEntries {
+    /// Where the page ends; none at the end of the log.
+    pub end: Option<Position>,
+    pub erased: i64,
+    /// The conversations, of those to be left alone, of which some name the person.
+    pub left: BTreeSet<String>,
+}
+
+/// Erases entries after a place that name the person, in a page of the log. Those of the conversations of `held` are left
+/// alone.
 pub async fn erase_person(
     conn: &mut PgConnection,
     after: Position,
     person: &Person,
     held: &[String],
     limit: i64,
-) -> Result<(Option<Position>, i64), sqlx::Error> {
+) -> Result<ErasedEntries, sqlx::Error> {
     let page = sqlx::query!(
         r#"-- events.erase_person
         with page as (
@@ -81,17 +93,19 @@ pub async fn erase_person(
             where (commit_xid, event_id) > ($1, $2)
             order by commit_xid, event_id limit $6
         ), named as (
-            select commit_xid, event_id, array_remove(array[
+            select commit_xid, event_id, conversation_sid, coalesce(conversation_sid = any($5), false) as is_held,
+                array_remove(array[
                 case when subject = $3 then 'subject' end,
                 case when actor = $3 then 'actor' end,
                 case when actor = $3 or subject = $3 or position($4 in data) > 0 then 'data' end], null) as fields
             from page
-            where (subject = $3 or actor = $3 or position($4 in data) > 0)
-              and not coalesce(conversation_sid = any($5), false)
+            where subject = $3 or actor = $3 or position($4 in data) > 0
         )
         select (select commit_xid from page order by commit_xid desc, event_id desc limit 1) as commit_xid,
                (select event_id from page order by commit_xid desc, event_id desc limit 1) as event_id,
-               (select count(*) filter (where erase_from_log(commit_xid, event_id, fields)) from named) as "erased!""#,
+               (select count(*) filter (where erase_from_log(commit_xid, event_id, fields)) from named where not is_held)
+                   as "erased!",
+               (select coalesce(array_agg(distinct conversation_sid), '{}') from named where is_held) as "left!""#,
         after.commit_xid,
         after.event_id,
         person.exact(),
@@ -102,6 +116,9 @@ pub async fn erase_person(
     .fetch_one(conn)
     .await?;
     let end = page.commit_xid.zip(page.event_id);
-    let end = end.map(|(commit_xid, event_id)| Position { commit_xid, event_id });
-    Ok((end, page.erased))
+    Ok(ErasedEntries {
+        end: end.map(|(commit_xid, event_id)| Position { commit_xid, event_id }),
+        erased: page.erased,
+        left: page.left.into_iter().collect(),
+    })
 }

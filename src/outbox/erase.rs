@@ -111,7 +111,8 @@ pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool
     .await
 }
 
-/// Erases what the person wrote and what names them. Answers with the ids of those sends.
+/// Erases what the person wrote and what names them; what is still to be sent is left as it is. Answers with the ids of
+/// those sends.
 pub async fn erase_person(
     conn: &mut PgConnection,
     sid: &ConversationSid,
@@ -131,6 +132,7 @@ pub async fn erase_person(
         where conversation_sid = $1
           and ($2 in (author, as_holder, requested_by)
                or position($3 in concat_ws(' ', body, attributes, outcome_detail)) > 0)
+          and state not in ('queued', 'sending')
         returning outbound_message_id",
         sid.as_str(),
         person.exact(),

@@ -23,7 +23,7 @@ use crate::events::{self, Kind, NewEvent, Via};
 use places::{Due, Place};
 
 pub use hold::{LegalHold, find_hold, hold, release};
-pub use store::{held_of, lock};
+pub use store::{all_held, held_of, lock};
 
 /// A class of data that has a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! How far the rules have come, and which conversations are held.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -74,6 +74,17 @@ pub async fn held_of(
         "-- retention.held_of
         select conversation_sid from legal_hold where conversation_sid = any($1)",
         &sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(held.into_iter().collect())
+}
+
+/// All conversations that are held.
+pub async fn all_held(conn: &mut PgConnection) -> Result<BTreeSet<String>, sqlx::Error> {
+    let held = sqlx::query_scalar!(
+        "-- retention.all_held
+        select conversation_sid from legal_hold"
     )
     .fetch_all(conn)
     .await?;

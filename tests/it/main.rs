@@ -14,6 +14,7 @@ mod crash;
 mod embedded;
 mod erased_columns;
 mod erasure;
+mod erasure_meanwhile;
 mod group_text;
 mod health;
 mod mirror;
