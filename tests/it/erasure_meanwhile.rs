@@ -9,7 +9,7 @@ use hookswitch::config;
 use hookswitch::erasure::{BUDGET, ERASE_TASK, Eraser, Left, State, Step, Upstream};
 use hookswitch::events::Via;
 use hookswitch::ids::ConversationSid;
-use hookswitch::person::Person;
+use hookswitch::person::{Person, Subject};
 use hookswitch::projection::answers;
 use hookswitch::queue::{self, Worker};
 use hookswitch::retention;
@@ -228,6 +228,27 @@ async fn a_transfer_that_begins_in_the_middle_keeps_its_names_until_it_ends() {
 }
 
 #[tokio::test]
+async fn of_a_user_who_mentions_the_person_only_that_goes() {
+    let app = TestApp::start().await;
+    story(&app).await;
+    let insert = format!(
+        "insert into chat_user (account_sid, user_sid, identity, friendly_name, attributes, version_at)
+         values ('AC1', 'US1', 'ada', 'Ada', '{{\"boss\":\"maya\"}}', now()),
+                ('AC1', 'US2', 'eve', 'Eve, {BUYER}', '{{\"desk\":4}}', now())"
+    );
+    sql::execute(app.pool(), &insert).await;
+    erase(&app, maya(), Upstream::None).await;
+    erase(&app, number(), Upstream::None).await;
+    let users = sql::values(
+        app.pool(),
+        "select concat_ws('|', identity, friendly_name, attributes, (select string_agg(key, ' ') from jsonb_object_keys(erased) as key))
+        from chat_user where account_sid = 'AC1' order by user_sid",
+    )
+    .await;
+    assert_eq!(users, ["ada|Ada|attributes", r#"eve|{"desk":4}|friendly_name"#]);
+}
+
+#[tokio::test]
 async fn users_are_masked_before_the_webhooks_are_gone_through() {
     let app = TestApp::start().await;
     let sid = story(&app).await;
@@ -289,6 +310,28 @@ async fn what_no_account_here_can_delete_is_left_and_told() {
     };
     assert_eq!(done.failures, [left]);
     assert_eq!(app.at_twilio(&sid).messages.len(), 3);
+}
+
+#[tokio::test]
+async fn a_roster_loses_a_whole_number_and_nothing_to_an_identity() {
+    let app = TestApp::start().await;
+    let group = app.group(Some("maya")).await;
+    let longer = format!("{BUYER}9");
+    let update = format!("update group_text set roster = '{LINE},{BUYER},{longer}'");
+    sql::execute(app.pool(), &update).await;
+    let roster = format!(
+        "select roster from group_text where group_text_id = '{}'",
+        group.group_text_id
+    );
+    let digits = Subject::Identity("555".parse().unwrap());
+    erase(&app, digits, Upstream::None).await;
+    let before = format!("{LINE},{BUYER},{longer}");
+    assert_eq!(sql::value(app.pool(), &roster).await, Some(before));
+    erase(&app, number(), Upstream::None).await;
+    let after = sql::value(app.pool(), &roster).await.unwrap();
+    let members: Vec<&str> = after.split(',').collect();
+    assert_eq!((members[0], members[2]), (LINE, longer.as_str()));
+    assert!(members[1].starts_with("erased:"), "{after}");
 }
 
 #[tokio::test]

@@ -321,25 +321,44 @@ pub(super) async fn erase_versions_of_conversations(
     Ok(count(erased.rows_affected()))
 }
 
-/// Erases the person from among the users, where they are one.
+/// Erases the person from among the users, where they are one; of others only what names the person.
 pub async fn erase_user(
     conn: &mut PgConnection,
     person: &Person,
     now: Timestamp,
 ) -> Result<i64, sqlx::Error> {
-    let erased = sqlx::query!(
+    let own = sqlx::query!(
         "-- mirror.erase_user
         update chat_user
-        set identity = case when identity = $1 then $3 else identity end, friendly_name = null, attributes = null, erased_at = $4,
+        set identity = $2, friendly_name = null, attributes = null, erased_at = $3,
             erased = erasure_marks(erased, array['identity', 'friendly_name', 'attributes'],
-                jsonb_build_object('identity', identity, 'friendly_name', friendly_name, 'attributes', attributes), $3)
-        where identity = $1 or position($2 in attributes) > 0 or position($2 in friendly_name) > 0",
+                jsonb_build_object('identity', identity, 'friendly_name', friendly_name, 'attributes', attributes), $2)
+        where identity = $1",
         person.exact(),
-        person.needle(),
         person.pseudonym(),
+        now.to_sqlx() as _,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let naming = sqlx::query!(
+        "-- mirror.erase_from_users_naming_person
+        update chat_user
+        set friendly_name = case when 'friendly_name' = any(fields) then null else friendly_name end,
+            attributes = case when 'attributes' = any(fields) then null else attributes end,
+            erased = erasure_marks(erased, fields,
+                jsonb_build_object('friendly_name', friendly_name, 'attributes', attributes), null),
+            erased_at = $2
+        from (
+            select account_sid as account, user_sid as naming, array_remove(array[
+                case when position($1 in friendly_name) > 0 then 'friendly_name' end,
+                case when position($1 in attributes) > 0 then 'attributes' end], null) as fields
+            from chat_user
+        ) as named
+        where account_sid = account and user_sid = naming and cardinality(fields) > 0",
+        person.needle(),
         now.to_sqlx() as _,
     )
     .execute(conn)
     .await?;
-    Ok(count(erased.rows_affected()))
+    Ok(count(own.rows_affected() + naming.rows_affected()))
 }
