@@ -47,7 +47,7 @@ pub async fn due(
 }
 
 /// Erases what these entries say and who did it; what happened to what, and when, stays. The subject goes where it is a
-/// number.
+/// number, or one of ours.
 pub async fn erase(
     conn: &mut PgConnection,
     commit_xids: &[i64],
@@ -56,7 +56,7 @@ pub async fn erase(
     sqlx::query_scalar!(
         r#"-- events.erase
         select count(*) filter (where erase_from_log(commit_xid, event_id,
-            case when subject like '+%' then array['subject', 'actor', 'cause', 'data']
+            case when subject like '+%' or type like 'agent.%' then array['subject', 'actor', 'cause', 'data']
                  else array['actor', 'cause', 'data'] end)) as "erased!"
         from unnest($1::bigint[], $2::bigint[]) as due (commit_xid, event_id)
         join event using (commit_xid, event_id)"#,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hookswitch::audit::verify;
 use hookswitch::config;
 use hookswitch::events::Via;
+use hookswitch::people::{self, Actor, Profile};
 use hookswitch::retention::{self, Class, Erased, Retention};
 use jiff::SignedDuration;
 
@@ -161,4 +162,33 @@ async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
     )
     .await;
     assert_eq!(told, ["legal_hold.set", "legal_hold.released"]);
+}
+
+#[tokio::test]
+async fn who_an_entry_about_one_of_ours_is_about_goes_with_the_log() {
+    let app = TestApp::start().await;
+    let by = Actor {
+        name: "crm".to_owned(),
+        via: Via::Api,
+        cause: None,
+    };
+    let profile = Profile {
+        name: "Maya Lopez".to_owned(),
+        team: None,
+        supervisor: None,
+        skills: std::collections::BTreeSet::new(),
+        capacity: None,
+        left_at: None,
+    };
+    let (mut conn, now) = (app.conn().await, app.clock.now());
+    people::put_agent(&mut conn, &"maya".parse().unwrap(), profile, None, &by, now)
+        .await
+        .unwrap();
+    assert_eq!(sql::count(app.pool(), "event where subject = 'maya'").await, 1);
+    app.clock.advance(SignedDuration::from_hours(25));
+    let rules = rules(&app, None, Some(DAY));
+    rules.run_all(Class::Log, false).await.unwrap();
+    assert_eq!(sql::count(app.pool(), "event where subject = 'maya'").await, 0);
+    seal_everything(&app.app.sealer).await;
+    verify(app.pool(), None, 1).await.unwrap().unwrap();
 }
