@@ -97,9 +97,9 @@ pub async fn erase_person(
                 array_remove(array[
                 case when subject = $3 then 'subject' end,
                 case when actor = $3 then 'actor' end,
-                case when actor = $3 or subject = $3 or position($4 in data) > 0 then 'data' end], null) as fields
+                case when actor = $3 or subject = $3 or data like any($4) then 'data' end], null) as fields
             from page
-            where subject = $3 or actor = $3 or position($4 in data) > 0
+            where subject = $3 or actor = $3 or data like any($4)
         )
         select (select commit_xid from page order by commit_xid desc, event_id desc limit 1) as commit_xid,
                (select event_id from page order by commit_xid desc, event_id desc limit 1) as event_id,
@@ -109,7 +109,7 @@ pub async fn erase_person(
         after.commit_xid,
         after.event_id,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         held,
         limit,
     )

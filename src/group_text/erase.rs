@@ -23,9 +23,9 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
         select conversation_sid as "sid!" from group_text
         where conversation_sid is not null
           and (requested_by = $1 or position($3 in members::text) > 0 or $4 = any(string_to_array(roster, ','))
-               or position($2 in concat_ws(' ', friendly_name, attributes, failure_detail)) > 0)"#,
+               or concat_ws(' ', friendly_name, attributes, failure_detail) like any($2))"#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         quoted(person),
         number_of(person),
     )
@@ -42,14 +42,14 @@ pub async fn erase(conn: &mut PgConnection, person: &Person, held: &[String]) ->
         set members = replace(members::text, $3, to_json($4::text)::text)::jsonb,
             roster = array_to_string(array_replace(string_to_array(roster, ','), $6, $4), ','),
             requested_by = case when requested_by = $1 then $4 else requested_by end,
-            friendly_name = case when position($2 in friendly_name) > 0 then null else friendly_name end,
-            attributes = case when position($2 in attributes) > 0 then null else attributes end,
-            failure_detail = case when position($2 in failure_detail) > 0 then null else failure_detail end
+            friendly_name = case when friendly_name like any($2) then null else friendly_name end,
+            attributes = case when attributes like any($2) then null else attributes end,
+            failure_detail = case when failure_detail like any($2) then null else failure_detail end
         where (requested_by = $1 or position($3 in members::text) > 0 or $6 = any(string_to_array(roster, ','))
-               or position($2 in concat_ws(' ', friendly_name, attributes, failure_detail)) > 0)
+               or concat_ws(' ', friendly_name, attributes, failure_detail) like any($2))
           and not coalesce(conversation_sid = any($5), false) and state not in ('requested', 'initializing')",
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         quoted(person),
         person.pseudonym(),
         held,

@@ -17,17 +17,17 @@ pub async fn erase(conn: &mut PgConnection, person: &Person, now: Timestamp) -> 
         with agents as (
             update agent
             set identity = case when identity = $1 then $3 else identity end,
-                name = case when identity = $1 or position($2 in name) > 0 then $3 else name end,
+                name = case when identity = $1 or name like any($2) then $3 else name end,
                 supervisor = case when supervisor = $1 then $3 else supervisor end,
                 left_at = case when identity = $1 then least(left_at, $4) else left_at end,
                 availability_reason = case when identity = $1 or availability_set_by = $1
-                                             or position($2 in availability_reason) > 0
+                                             or availability_reason like any($2)
                                            then null else availability_reason end,
                 availability_set_by = case when availability_set_by = $1 then $3 else availability_set_by end,
-                version = version + case when identity = $1 or supervisor = $1 or position($2 in name) > 0 then 1 else 0 end,
+                version = version + case when identity = $1 or supervisor = $1 or name like any($2) then 1 else 0 end,
                 updated_at = $4
             where $1 in (identity, supervisor, availability_set_by)
-               or position($2 in concat_ws(' ', name, availability_reason)) > 0
+               or concat_ws(' ', name, availability_reason) like any($2)
             returning 1
         ), on_call as (
             update team_on_call set identity = $3 where identity = $1 returning team_id
@@ -36,7 +36,7 @@ pub async fn erase(conn: &mut PgConnection, person: &Person, now: Timestamp) -> 
         )
         select (select count(*) from agents) + (select count(*) from on_call) as "rows!""#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         person.pseudonym(),
         now.to_sqlx() as _,
     )

@@ -11,12 +11,12 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
         r#"-- transfer.conversations_of_person
         select conversation_sid as "sid!" from transfer
         where $1 in (from_holder, to_holder, requested_by, decided_by, decided_as) or $1 = any(displaced)
-           or position($2 in concat_ws(' ', reason, note, introduction, waiting_error, outcome_detail)) > 0
-        union select conversation_sid from transfer_step where position($2 in detail) > 0
+           or concat_ws(' ', reason, note, introduction, waiting_error, outcome_detail) like any($2)
+        union select conversation_sid from transfer_step where detail like any($2)
         union select conversation_sid from transfer_candidate
-        where $1 in (identity, answered_by) or position($2 in reason) > 0"#,
+        where $1 in (identity, answered_by) or reason like any($2)"#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
     )
     .fetch_all(conn)
     .await
@@ -31,13 +31,13 @@ pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool
             select from transfer
             where finished_at is null
               and ($1 in (from_holder, to_holder, requested_by, decided_by, decided_as) or $1 = any(displaced)
-                   or position($2 in introduction) > 0)
+                   or introduction like any($2))
             union all
             select from transfer_candidate as candidate join transfer using (conversation_sid, transfer_id)
             where finished_at is null and candidate.identity = $1 and candidate.state in ('waiting', 'offered')
         ) as "is_at_work!""#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
     )
     .fetch_one(conn)
     .await
@@ -59,22 +59,22 @@ pub async fn erase(
             decided_by = case when decided_by = $2 then $4 else decided_by end,
             decided_as = case when decided_as = $2 then $4 else decided_as end,
             displaced = array_replace(displaced, $2, $4),
-            reason = case when requested_by = $2 or position($3 in reason) > 0 then null else reason end,
-            note = case when requested_by = $2 or position($3 in note) > 0 then null else note end,
-            introduction = case when $2 in (to_holder, requested_by) or position($3 in introduction) > 0
+            reason = case when requested_by = $2 or reason like any($3) then null else reason end,
+            note = case when requested_by = $2 or note like any($3) then null else note end,
+            introduction = case when $2 in (to_holder, requested_by) or introduction like any($3)
                                 then null else introduction end,
-            waiting_error = case when position($3 in waiting_error) > 0 then null else waiting_error end,
+            waiting_error = case when waiting_error like any($3) then null else waiting_error end,
             outcome_detail = case when position($2 in outcome_detail) > 0 then null else outcome_detail end
         where conversation_sid = $1
           and ($2 in (from_holder, to_holder, requested_by, decided_by, decided_as) or $2 = any(displaced)
-               or position($3 in concat_ws(' ', reason, note, introduction, waiting_error, outcome_detail)) > 0)
+               or concat_ws(' ', reason, note, introduction, waiting_error, outcome_detail) like any($3))
           and (finished_at is not null
                or not coalesce($2 in (from_holder, to_holder, requested_by, decided_by, decided_as)
-                               or $2 = any(displaced) or position($3 in introduction) > 0, false))
+                               or $2 = any(displaced) or introduction like any($3), false))
         returning transfer_id",
         sid.as_str(),
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         person.pseudonym(),
     )
     .fetch_all(&mut *conn)
@@ -84,8 +84,8 @@ pub async fn erase(
         update transfer_candidate as candidate
         set identity = case when identity = $2 then $4 else identity end,
             answered_by = case when answered_by = $2 then $4 else answered_by end,
-            reason = case when position($3 in reason) > 0 then null else reason end
-        where conversation_sid = $1 and ($2 in (identity, answered_by) or position($3 in reason) > 0)
+            reason = case when reason like any($3) then null else reason end
+        where conversation_sid = $1 and ($2 in (identity, answered_by) or reason like any($3))
           and not (state in ('waiting', 'offered')
                    and exists (select from transfer
                                where transfer.conversation_sid = $1 and transfer.transfer_id = candidate.transfer_id
@@ -93,7 +93,7 @@ pub async fn erase(
         returning transfer_id",
         sid.as_str(),
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         person.pseudonym(),
     )
     .fetch_all(&mut *conn)
@@ -105,10 +105,10 @@ pub async fn erase(
         "-- transfer.erase_person_from_steps
         update transfer_step set detail = null
         where conversation_sid = $1
-          and (position($3 in detail) > 0 or (transfer_id = any($4) and position($2 in detail) > 0))",
+          and (detail like any($3) or (transfer_id = any($4) and position($2 in detail) > 0))",
         sid.as_str(),
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         &erased,
     )
     .execute(conn)

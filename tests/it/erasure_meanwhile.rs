@@ -383,3 +383,21 @@ async fn recorded_answers_are_gone_through_in_pages() {
     assert!(done.counts["answers"] >= 1100, "{:?}", done.counts);
     assert_eq!(where_named(&app, &["5555550101"]).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn an_identity_is_found_as_json_escapes_it_too() {
+    let app = TestApp::start().await;
+    let sid = sid_of(&app.group(Some("maya")).await);
+    let zoe = Subject::Identity("zoë".parse().unwrap());
+    let escaped = r#"{"by":"zo\u00eb"}"#;
+    let naming = naming_buyer(&sid).with("Body", "Hi").with("Attributes", escaped);
+    app.deliver(&naming.0).await;
+    app.settle_for(SignedDuration::from_secs(5)).await;
+    let written = format!("update conversation set attributes = '{escaped}'");
+    sql::execute(app.pool(), &written).await;
+    let spellings = [r"zo\u00eb", r"zo\\u00eb", "zo%5Cu00eb"];
+    assert!(where_named(&app, &spellings).await.len() >= 3);
+    let done = erase(&app, zoe, Upstream::None).await;
+    assert_eq!(done.state, State::Completed);
+    assert_eq!(where_named(&app, &spellings).await, [""; 0]);
+}

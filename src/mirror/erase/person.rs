@@ -16,19 +16,19 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     sqlx::query_scalar!(
         r#"-- mirror.conversations_of_person
         select conversation_sid as "sid!" from participant
-        where address = $1 or identity = $1 or position($2 in attributes) > 0
+        where address = $1 or identity = $1 or attributes like any($2)
         union select conversation_sid from participant_version
-        where address = $1 or identity = $1 or position($2 in attributes) > 0
+        where address = $1 or identity = $1 or attributes like any($2)
         union select conversation_sid from message
-        where author = $1 or position($2 in body) > 0 or position($2 in attributes) > 0 or position($2 in media) > 0
+        where author = $1 or body like any($2) or attributes like any($2) or media like any($2)
         union select conversation_sid from message_version
-        where author = $1 or position($2 in body) > 0 or position($2 in attributes) > 0 or position($2 in media) > 0
+        where author = $1 or body like any($2) or attributes like any($2) or media like any($2)
         union select conversation_sid from conversation
-        where position($2 in friendly_name) > 0 or position($2 in unique_name) > 0 or position($2 in attributes) > 0
+        where friendly_name like any($2) or unique_name like any($2) or attributes like any($2)
         union select conversation_sid from conversation_version
-        where position($2 in friendly_name) > 0 or position($2 in unique_name) > 0 or position($2 in attributes) > 0"#,
+        where friendly_name like any($2) or unique_name like any($2) or attributes like any($2)"#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
     )
     .fetch_all(conn)
     .await
@@ -215,12 +215,12 @@ async fn messages_naming(
         r#"-- mirror.messages_naming_person
         select message_sid as "sid!" from message
         where conversation_sid = $1
-          and position($2 in case when $3 = 'body' then concat(body, ' ', media) else attributes end) > 0
+          and case when $3 = 'body' then concat(body, ' ', media) else attributes end like any($2)
         union select message_sid from message_version
         where conversation_sid = $1
-          and position($2 in case when $3 = 'body' then concat(body, ' ', media) else attributes end) > 0"#,
+          and case when $3 = 'body' then concat(body, ' ', media) else attributes end like any($2)"#,
         sid.as_str(),
-        person.needle(),
+        &person.patterns() as _,
         column,
     )
     .fetch_all(conn)
@@ -237,14 +237,14 @@ async fn is_named_in_conversation(
         r#"-- mirror.is_named_in_conversation
         select exists (
             select from conversation
-            where conversation_sid = $1 and position($2 in case $3 when 'friendly_name' then friendly_name
-                when 'unique_name' then unique_name else attributes end) > 0
+            where conversation_sid = $1 and case $3 when 'friendly_name' then friendly_name
+                when 'unique_name' then unique_name else attributes end like any($2)
             union all
             select from conversation_version
-            where conversation_sid = $1 and position($2 in case $3 when 'friendly_name' then friendly_name
-                when 'unique_name' then unique_name else attributes end) > 0) as "is_named!""#,
+            where conversation_sid = $1 and case $3 when 'friendly_name' then friendly_name
+                when 'unique_name' then unique_name else attributes end like any($2)) as "is_named!""#,
         sid.as_str(),
-        person.needle(),
+        &person.patterns() as _,
         column,
     )
     .fetch_one(conn)
@@ -350,12 +350,12 @@ pub async fn erase_user(
             erased_at = $2
         from (
             select account_sid as account, user_sid as naming, array_remove(array[
-                case when position($1 in friendly_name) > 0 then 'friendly_name' end,
-                case when position($1 in attributes) > 0 then 'attributes' end], null) as fields
+                case when friendly_name like any($1) then 'friendly_name' end,
+                case when attributes like any($1) then 'attributes' end], null) as fields
             from chat_user
         ) as named
         where account_sid = account and user_sid = naming and cardinality(fields) > 0",
-        person.needle(),
+        &person.patterns() as _,
         now.to_sqlx() as _,
     )
     .execute(conn)
