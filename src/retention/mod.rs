@@ -30,7 +30,7 @@ pub use store::{all_held, held_of, lock};
 pub enum Class {
     /// What Twilio told, word for word: the forms of webhooks, and the recorded answers of our own calls.
     Webhooks,
-    /// What messages and sends say, and what media they had.
+    /// What messages and sends say, what media they had, and what people wrote of transfers that are over.
     MessageBodies,
     /// Attributes of what is over.
     Attributes,

@@ -14,6 +14,7 @@ use crate::outbox::erase::{self as outbox, SendField};
 use crate::projection::answers;
 use crate::retention::Class;
 use crate::retention::store::Progress;
+use crate::transfer::erase as transfer;
 
 /// One table's part of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(super) enum Place {
     Log,
     MessageBodies,
     SendBodies,
+    TransferWords,
     ConversationAttributes,
     ParticipantAttributes,
     MessageAttributes,
@@ -39,7 +41,7 @@ impl Class {
         match self {
             Self::Webhooks => &[Place::Webhooks, Place::Answers],
             Self::Log => &[Place::Log],
-            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies],
+            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies, Place::TransferWords],
             Self::Attributes => &[
                 Place::ConversationAttributes,
                 Place::ParticipantAttributes,
@@ -66,6 +68,7 @@ impl Place {
             Self::Log => "log",
             Self::MessageBodies => "messages.body",
             Self::SendBodies => "sends.body",
+            Self::TransferWords => "transfers.words",
             Self::ConversationAttributes => "conversations.attributes",
             Self::ParticipantAttributes => "participants.attributes",
             Self::MessageAttributes => "messages.attributes",
@@ -162,6 +165,7 @@ pub(super) async fn look(
         Place::MessageBodies => mirror::messages_due(conn, window, MessageField::Body).await?,
         Place::MessageAttributes => mirror::messages_due(conn, window, MessageField::Attributes).await?,
         Place::SendBodies => outbox::due(conn, window, SendField::Body).await?,
+        Place::TransferWords => transfer::words_due(conn, window).await?,
         Place::SendAttributes => outbox::due(conn, window, SendField::Attributes).await?,
         Place::ConversationAttributes => mirror::conversations_due(conn, window).await?,
         Place::ParticipantAttributes => mirror::participants_due(conn, window).await?,
@@ -229,6 +233,7 @@ pub(super) async fn erase(
         Place::MessageBodies => mirror::erase_messages(conn, keys, MessageField::Body, now).await,
         Place::MessageAttributes => mirror::erase_messages(conn, keys, MessageField::Attributes, now).await,
         Place::SendBodies => outbox::erase(conn, keys, SendField::Body, now).await,
+        Place::TransferWords => transfer::erase_words(conn, keys, before).await,
         Place::SendAttributes => outbox::erase(conn, keys, SendField::Attributes, now).await,
         Place::ConversationAttributes => mirror::erase_conversations(conn, keys, now).await,
         Place::ParticipantAttributes => mirror::erase_participants(conn, keys, now).await,

@@ -1,9 +1,61 @@
-//! Erasing a person from transfers: a pseudonym stands in their place, and what they wrote or is written of them goes.
+//! Erasing from transfers: of a person, for whom a pseudonym stands, and by age, what people wrote.
 
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::ids::ConversationSid;
+use crate::mirror::erase::{Keys, Looked, Window};
 use crate::person::Person;
+
+/// Transfers in the order of their keys, with those marked as due that ended before a time and have words: an introduction,
+/// a note or a reason.
+pub async fn words_due(conn: &mut PgConnection, window: Window<'_>) -> Result<Vec<Looked>, sqlx::Error> {
+    let after: Uuid = window.after.1.parse().unwrap_or_default();
+    let rows = sqlx::query!(
+        r#"-- transfer.words_due
+        select conversation_sid, transfer_id,
+               (coalesce(finished_at < $3, false) and num_nonnulls(introduction, note, reason) > 0) as "is_due!"
+        from transfer where (conversation_sid, transfer_id) > ($1, $2)
+        order by conversation_sid, transfer_id limit $4"#,
+        window.after.0,
+        after,
+        window.before.to_sqlx() as _,
+        window.limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Looked {
+            parent: row.conversation_sid.clone(),
+            key: row.transfer_id.to_string(),
+            conversation_sid: Some(row.conversation_sid),
+            is_due: row.is_due,
+        })
+        .collect())
+}
+
+/// Erases what people wrote of these transfers.
+pub async fn erase_words(
+    conn: &mut PgConnection,
+    keys: Keys<'_>,
+    before: Timestamp,
+) -> Result<i64, sqlx::Error> {
+    let erased = sqlx::query!(
+        "-- transfer.erase_words
+        update transfer set introduction = null, note = null, reason = null
+        from unnest($1::text[], $2::text[]) as due (parent, key)
+        where conversation_sid = due.parent and transfer_id::text = due.key and finished_at < $3",
+        keys.parents as _,
+        keys.keys as _,
+        before.to_sqlx() as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
+}
 
 /// The conversations with transfers that name the person.
 pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Result<Vec<String>, sqlx::Error> {
