@@ -46,6 +46,45 @@ pub async fn due(
         .collect())
 }
 
+/// Entries about a conversation after a place, up to another: their places, and whether they are erased by now. As in
+/// [`due`], what tells of erasing and holding counts as erased.
+pub async fn of_conversation(
+    conn: &mut PgConnection,
+    sid: &str,
+    after: Position,
+    until: Position,
+    limit: i64,
+) -> Result<Vec<(Position, bool)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- events.of_conversation_for_erasure
+        select commit_xid, event_id,
+               (coalesce(erased -> 'data' ? 'digest', false)
+                or type in ('retention.erased', 'legal_hold.set', 'legal_hold.released', 'erasure.requested',
+                            'erasure.finished')) as "is_erased!"
+        from event
+        where conversation_sid = $1 and (commit_xid, event_id) > ($2, $3) and (commit_xid, event_id) <= ($4, $5)
+        order by commit_xid, event_id limit $6"#,
+        sid,
+        after.commit_xid,
+        after.event_id,
+        until.commit_xid,
+        until.event_id,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let position = Position {
+                commit_xid: row.commit_xid,
+                event_id: row.event_id,
+            };
+            (position, row.is_erased)
+        })
+        .collect())
+}
+
 /// Erases what these entries say and who did it; what happened to what, and when, stays. The subject goes where it is a
 /// number, or one of ours.
 pub async fn erase(

@@ -36,6 +36,32 @@ pub async fn due(
         .collect())
 }
 
+/// Webhooks of a conversation after a number, up to another: their numbers, and whether they are erased by now.
+pub async fn of_conversation(
+    conn: &mut PgConnection,
+    sid: &str,
+    after: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- inbox.of_conversation_for_erasure
+        select webhook_id, erased_at is not null as "is_erased!" from webhook
+        where conversation_sid = $1 and webhook_id > $2 and webhook_id <= $3
+        order by webhook_id limit $4"#,
+        sid,
+        after,
+        until,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.webhook_id, row.is_erased))
+        .collect())
+}
+
 /// Empties the forms of these webhooks, and keeps a salted hash of each. One that was set aside cannot be projected any
 /// more.
 pub async fn erase(conn: &mut PgConnection, webhook_ids: &[i64], now: Timestamp) -> Result<i64, sqlx::Error> {

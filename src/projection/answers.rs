@@ -67,6 +67,29 @@ pub async fn due_for_erasure(
         .collect())
 }
 
+/// Answers of a conversation after a number, up to another: their numbers, and whether they are erased by now.
+pub async fn of_conversation(
+    conn: &mut PgConnection,
+    sid: &str,
+    after: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- projection.answers_of_conversation
+        select number, erased_at is not null as "is_erased!" from answer
+        where conversation_sid = $1 and number > $2 and number <= $3
+        order by number limit $4"#,
+        sid,
+        after,
+        until,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.number, row.is_erased)).collect())
+}
+
 /// Empties these answers: what came of them stays, and has no source any more.
 pub async fn erase(conn: &mut PgConnection, numbers: &[i64], now: Timestamp) -> Result<i64, sqlx::Error> {
     let erased = sqlx::query!(

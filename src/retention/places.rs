@@ -60,6 +60,9 @@ impl Class {
 }
 
 impl Place {
+    /// Those that are in the order of their age, and belong to conversations: what was passed by is not come to again.
+    pub(super) const IN_ORDER: [Self; 3] = [Self::Webhooks, Self::Answers, Self::Log];
+
     /// Under which its progress is kept.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -177,17 +180,57 @@ pub(super) async fn look(
     Ok(looked.into_iter().map(Due::from).collect())
 }
 
+/// What of a released conversation comes after a place, as far as the rule has come with all: of a place that is
+/// [`Place::IN_ORDER`].
+pub(super) async fn look_at_released(
+    conn: &mut PgConnection,
+    place: Place,
+    sid: &str,
+    after: &Progress,
+    until: &Progress,
+    limit: i64,
+) -> Result<Vec<Due>, sqlx::Error> {
+    let numbered = match place {
+        Place::Webhooks => inbox::of_conversation(conn, sid, after.number, until.number, limit).await?,
+        Place::Answers => answers::of_conversation(conn, sid, after.number, until.number, limit).await?,
+        Place::Log => {
+            let (after, until) = (position(after), position(until));
+            let rows = events::of_conversation_for_erasure(conn, sid, after, until, limit).await?;
+            return Ok(rows
+                .into_iter()
+                .map(|(position, is_erased)| Due {
+                    at: Progress {
+                        commit_xid: position.commit_xid,
+                        number: position.event_id,
+                        row_key: String::new(),
+                    },
+                    conversation_sid: Some(sid.to_owned()),
+                    is_left: is_erased,
+                })
+                .collect());
+        }
+        _ => Vec::new(),
+    };
+    Ok(numbered
+        .into_iter()
+        .map(|(number, is_erased)| Due::number(number, Some(sid.to_owned()), is_erased))
+        .collect())
+}
+
+fn position(progress: &Progress) -> Position {
+    Position {
+        commit_xid: progress.commit_xid,
+        event_id: progress.number,
+    }
+}
+
 async fn look_in_log(
     conn: &mut PgConnection,
     after: &Progress,
     before: Timestamp,
     limit: i64,
 ) -> Result<Vec<Due>, sqlx::Error> {
-    let after = Position {
-        commit_xid: after.commit_xid,
-        event_id: after.number,
-    };
-    let rows = events::due_for_erasure(conn, after, before, limit).await?;
+    let rows = events::due_for_erasure(conn, position(after), before, limit).await?;
     Ok(rows
         .into_iter()
         .map(|(position, conversation_sid, is_erased)| Due {
