@@ -357,6 +357,7 @@ fn handlers(
                 pool: pool.clone(),
                 clock: clock.clone(),
                 accounts: accounts.clone(),
+                budget: erasure::BUDGET,
             }),
         ),
         (

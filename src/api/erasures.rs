@@ -158,9 +158,9 @@ impl From<StartError> for Problem {
                 conflict("holds_lines", &detail, json!({ "conversations": conversations }))
             }
             StartError::AtWork => conflict("at_work", &detail, json!({})),
-            StartError::Named => {
+            StartError::Named(member) => {
                 let mut errors = Errors::of_body();
-                errors.add("reason", "names_the_person", detail);
+                errors.add(member, "names_the_person", detail);
                 match errors.finish::<()>(None) {
                     Err(problem) => problem,
                     Ok(()) => Self::Internal,

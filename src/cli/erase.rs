@@ -18,6 +18,7 @@ use crate::erasure::{
 };
 use crate::events::Via;
 use crate::ids::{Identity, PhoneNumber};
+use crate::mirror;
 use crate::person::Subject;
 use crate::queue::{self, Worker};
 
@@ -84,13 +85,14 @@ async fn act(pool: &PgPool, accounts: Accounts, args: &Args) -> anyhow::Result<(
         }
         bail!("nothing was erased; repeat it with --yes");
     }
+    let upstream = if args.only_here {
+        Upstream::None
+    } else {
+        args.upstream
+    };
     let new = NewErasure {
         subject,
-        upstream: if args.only_here {
-            Upstream::None
-        } else {
-            args.upstream
-        },
+        upstream,
         asked_by: args.asked_by.clone().context("expected --asked-by")?,
         reason: args.reason.clone().context("expected --reason")?,
         requested_by: "cli".to_owned(),
@@ -99,6 +101,7 @@ async fn act(pool: &PgPool, accounts: Accounts, args: &Args) -> anyhow::Result<(
     let id = match erasures.start(new).await {
         Ok(erasure) => erasure.erasure_id,
         Err(StartError::AlreadyRunning(id)) => {
+            check_running(pool, &accounts, id, upstream).await?;
             output::line(format!("going on with erasure {id}"));
             id
         }
@@ -108,6 +111,7 @@ async fn act(pool: &PgPool, accounts: Accounts, args: &Args) -> anyhow::Result<(
         pool: pool.clone(),
         clock: clock.clone(),
         accounts,
+        budget: erasure::BUDGET,
     };
     let worker = Worker::new(
         pool.clone(),
@@ -123,6 +127,42 @@ async fn act(pool: &PgPool, accounts: Accounts, args: &Args) -> anyhow::Result<(
         Some(erasure) => show(&erasure?),
         None => bail!("stopped; erasure {id} is gone on with by the service, or by the same command"),
     }
+}
+
+/// An erasure that somebody else began is gone on with as it was asked for, or not at all.
+async fn check_running(
+    pool: &PgPool,
+    accounts: &Accounts,
+    id: uuid::Uuid,
+    upstream: Upstream,
+) -> anyhow::Result<()> {
+    let mut conn = pool.acquire().await?;
+    let running = erasure::find(&mut conn, id)
+        .await?
+        .context("the erasure is gone")?;
+    if running.upstream != upstream {
+        bail!(
+            "erasure {id} of this person is running with --upstream {}, and not with --upstream {}: repeat the command with \
+             that, or wait until the service has finished it",
+            running.upstream.as_str(),
+            upstream.as_str()
+        );
+    }
+    if upstream == Upstream::None {
+        return Ok(());
+    }
+    let needed = mirror::read::account_sids_of(&mut conn, &running.conversations).await?;
+    let missing: Vec<String> = needed
+        .into_iter()
+        .filter(|sid| accounts.iter().all(|account| account.account_sid.as_str() != sid))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "erasure {id} deletes in accounts that twilio.accounts does not have here: {}; add them, or leave it to the service",
+            missing.join(" ")
+        );
+    }
+    Ok(())
 }
 
 async fn until_finished(pool: &PgPool, worker: &Worker, id: uuid::Uuid) -> anyhow::Result<Erasure> {

@@ -30,7 +30,7 @@ use crate::queue::{self, NewTask};
 use crate::{group_text, outbox, transfer};
 
 pub use store::{find, page};
-pub use work::Eraser;
+pub use work::{BUDGET, Eraser};
 
 /// The kind of task that erases one person.
 pub const ERASE_TASK: &str = "erasure.run";
@@ -89,17 +89,19 @@ pub enum Step {
     Conversations,
     Webhooks,
     Log,
+    Answers,
     Rest,
     Done,
 }
 
 impl Step {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Find,
         Self::Twilio,
         Self::Conversations,
         Self::Webhooks,
         Self::Log,
+        Self::Answers,
         Self::Rest,
         Self::Done,
     ];
@@ -111,6 +113,7 @@ impl Step {
             Self::Conversations => "conversations",
             Self::Webhooks => "webhooks",
             Self::Log => "log",
+            Self::Answers => "answers",
             Self::Rest => "rest",
             Self::Done => "done",
         }
@@ -146,7 +149,8 @@ pub struct Left {
     pub conversation_sid: Option<String>,
     /// Of the message or the participant.
     pub sid: Option<String>,
-    /// Twilio's code or status, or `holds_line`.
+    /// Twilio's code or status, `holds_line`, or `account_not_configured`: nothing was deleted at Twilio, since the service
+    /// has no credentials of the conversation's account.
     pub code: String,
 }
 
@@ -189,10 +193,21 @@ impl Erasure {
         }
     }
 
+    fn add(&mut self, counts: Vec<(&'static str, i64)>) {
+        for (what, amount) in counts {
+            self.count(what, amount);
+        }
+    }
+
     fn leave(&mut self, left: Left) {
         if !self.failures.contains(&left) {
             self.failures.push(left);
         }
+    }
+
+    /// Whether Twilio refused to delete this already.
+    fn has_left(&self, sid: &str) -> bool {
+        self.failures.iter().any(|left| left.sid.as_deref() == Some(sid))
     }
 
     fn hold(&mut self, sid: &str) {
@@ -232,8 +247,9 @@ pub enum StartError {
         "a transfer, a message or a group text of this person is at work; wait until it ends, or cancel it"
     )]
     AtWork,
-    #[error("asked_by and reason are kept, and must not name the person")]
-    Named,
+    /// The member that does.
+    #[error("`{0}` is kept, and must not name the person")]
+    Named(&'static str),
     #[error("cannot record the erasure")]
     Database(#[from] sqlx::Error),
 }
@@ -267,11 +283,9 @@ impl Erasures {
         let erasure_id = new_id();
         let pseudonym = format!("erased:{}", erasure_id.simple());
         let person = Person::new(new.subject.clone(), pseudonym.clone());
-        if [&new.asked_by, &new.reason]
-            .iter()
-            .any(|text| text.contains(person.exact()))
-        {
-            return Err(StartError::Named);
+        let kept = [("asked_by", &new.asked_by), ("reason", &new.reason)];
+        if let Some((member, _)) = kept.into_iter().find(|(_, text)| person.is_word_of(text)) {
+            return Err(StartError::Named(member));
         }
         let mut transaction = conn.begin().await?;
         self.check(&mut transaction, &person).await?;

@@ -2,9 +2,13 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | mirror, ledger, transfers, sends | by conversation ([`in_conversation`]) |
-//! | forms of webhooks, the log | in pages ([`in_webhooks`], [`in_log`]) |
-//! | all else | at once ([`in_rest`]) |
+//! | mirror, ledger, transfers with their lists, sends and what the API answered of them | by conversation ([`in_conversation`]) |
+//! | users | at once, before the webhooks are gone through, so that what comes meanwhile is masked ([`users`]), and with the rest again |
+//! | forms of webhooks, the log, recorded answers | in pages ([`in_webhooks`], [`in_log`], [`in_answers`]) |
+//! | people, group texts, findings, the quarantine, answers of the API | at once ([`in_rest`]) |
+//!
+//! `tests/it/erased_columns.rs` walks the columns of every table: each is erased by a function that is called here, or
+//! names nobody.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +17,21 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::Preview;
 use crate::api::idempotency;
-use crate::events::{self, Position};
+use crate::events::{self, ErasedEntries, Position};
 use crate::ids::ConversationSid;
 use crate::inbox::erase::{self as inbox, ErasedPage};
 use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
-use crate::projection::answers;
-use crate::{group_text, health, ledger, outbox, retention, transfer};
+use crate::projection::answers::{self, ErasedAnswers};
+use crate::{group_text, health, ledger, outbox, people, retention, transfer};
 
 /// How much of what was erased.
 pub(super) type Counts = Vec<(&'static str, i64)>;
 
 /// Rows of one page.
 const PAGE: i64 = 2_000;
+/// Recorded answers of one page: each may say much.
+const PAGE_OF_ANSWERS: i64 = 500;
 
 /// Gives the statements of this transaction the time to read tables whole.
 pub(super) async fn take_time(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -48,6 +54,8 @@ pub(super) async fn conversations(
     sids.extend(ledger::erase::conversations_of(conn, person).await?);
     sids.extend(transfer::erase::conversations_of(conn, person).await?);
     sids.extend(outbox::erase::conversations_of(conn, person).await?);
+    sids.extend(group_text::erase::conversations_of(conn, person).await?);
+    sids.extend(health::erase::conversations_of(conn, person).await?);
     Ok(sids)
 }
 
@@ -71,6 +79,15 @@ pub(super) async fn in_conversation(
     Ok(counts)
 }
 
+/// Erases the person from among the users.
+pub(super) async fn users(
+    conn: &mut PgConnection,
+    person: &Person,
+    now: Timestamp,
+) -> Result<Counts, sqlx::Error> {
+    Ok(vec![("users", of_mirror::erase_user(conn, person, now).await?)])
+}
+
 /// Erases the person from a page of the webhooks' forms.
 pub(super) async fn in_webhooks(
     conn: &mut PgConnection,
@@ -88,8 +105,19 @@ pub(super) async fn in_log(
     after: Position,
     person: &Person,
     held: &[String],
-) -> Result<(Option<Position>, i64), sqlx::Error> {
+) -> Result<ErasedEntries, sqlx::Error> {
     events::erase_person(conn, after, person, held, PAGE).await
+}
+
+/// Erases the person from a page of the recorded answers.
+pub(super) async fn in_answers(
+    conn: &mut PgConnection,
+    after: i64,
+    person: &Person,
+    held: &[String],
+    now: Timestamp,
+) -> Result<ErasedAnswers, sqlx::Error> {
+    answers::erase_person(conn, after, person, held, PAGE_OF_ANSWERS, now).await
 }
 
 /// Erases the person from what belongs to no conversation, or is looked through at once.
@@ -103,7 +131,7 @@ pub(super) async fn in_rest(
         ("group_texts", group_text::erase::erase(conn, person, held).await?),
         ("line_findings", health::erase::erase(conn, person, held).await?),
         ("users", of_mirror::erase_user(conn, person, now).await?),
-        ("answers", answers::erase_person(conn, person, held, now).await?),
+        ("people", people::erase::erase(conn, person, now).await?),
         (
             "quarantine",
             inbox::erase_person_from_quarantine(conn, person).await?,
@@ -122,13 +150,10 @@ pub(super) async fn preview(
     let mut found = conn.begin().await?;
     take_time(&mut found).await?;
     let sids = conversations(&mut found, person).await?;
-    let held = retention::held_of(&mut found, sids.iter().map(String::as_str)).await?;
+    let all_held = retention::all_held(&mut found).await?;
     found.rollback().await?;
-    for sid in sids {
-        if held.contains(&sid) {
-            preview.held.push(sid);
-            continue;
-        }
+    let mut held: BTreeSet<String> = sids.intersection(&all_held).cloned().collect();
+    for sid in sids.difference(&held) {
         if let Ok(parsed) = ConversationSid::try_from(sid.as_str()) {
             let mut tried = conn.begin().await?;
             take_time(&mut tried).await?;
@@ -136,36 +161,45 @@ pub(super) async fn preview(
             tried.rollback().await?;
             preview.add(counts);
         }
-        preview.conversations.push(sid);
+        preview.conversations.push(sid.clone());
     }
-    let (mut webhook, mut position) = (0, Position::default());
-    loop {
+    let all_held: Vec<String> = all_held.into_iter().collect();
+    let mut last = Some(0);
+    while let Some(after) = last {
         let mut tried = conn.begin().await?;
         take_time(&mut tried).await?;
-        let page = in_webhooks(&mut tried, webhook, person, &preview.held, now).await?;
+        let page = in_webhooks(&mut tried, after, person, &all_held, now).await?;
         tried.rollback().await?;
         preview.add(vec![("webhooks", page.erased)]);
-        match page.last {
-            Some(last) => webhook = last,
-            None => break,
-        }
+        held.extend(page.left);
+        last = page.last;
     }
-    loop {
+    let mut end = Some(Position::default());
+    while let Some(after) = end {
         let mut tried = conn.begin().await?;
         take_time(&mut tried).await?;
-        let (end, erased) = in_log(&mut tried, position, person, &preview.held).await?;
+        let page = in_log(&mut tried, after, person, &all_held).await?;
         tried.rollback().await?;
-        preview.add(vec![("log_entries", erased)]);
-        match end {
-            Some(end) => position = end,
-            None => break,
-        }
+        preview.add(vec![("log_entries", page.erased)]);
+        held.extend(page.left);
+        end = page.end;
+    }
+    let mut last = Some(0);
+    while let Some(after) = last {
+        let mut tried = conn.begin().await?;
+        take_time(&mut tried).await?;
+        let page = in_answers(&mut tried, after, person, &all_held, now).await?;
+        tried.rollback().await?;
+        preview.add(vec![("answers", page.erased)]);
+        held.extend(page.left);
+        last = page.last;
     }
     let mut tried = conn.begin().await?;
     take_time(&mut tried).await?;
-    let counts = in_rest(&mut tried, person, &preview.held, now).await?;
+    let counts = in_rest(&mut tried, person, &all_held, now).await?;
     tried.rollback().await?;
     preview.add(counts);
+    preview.held = held.into_iter().collect();
     Ok(preview)
 }
 

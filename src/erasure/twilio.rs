@@ -1,8 +1,11 @@
 //! What is deleted at Twilio, and what becomes of it here at once. Each deletion may be repeated: what is gone is done.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::work::{BUDGET, Eraser};
+use sqlx::PgConnection;
+
+use super::work::{Eraser, is_held};
 use super::{Erasure, Left, Upstream};
 use crate::accounts::Account;
 use crate::events::Via;
@@ -14,9 +17,29 @@ use crate::person::{Person, Subject};
 use crate::projection;
 use crate::projection::read::Failure;
 use crate::queue::Task;
+use crate::retention;
 use crate::twilio::Error;
 use crate::twilio::conversations::{Of, Order};
-use crate::twilio::model::{ConversationState, Hidden, ParticipantConversation};
+use crate::twilio::model::{ConversationState, Hidden, Message, ParticipantConversation};
+
+/// How far the deletions in a conversation have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Done,
+    /// The time of this run is up, and it is not all done.
+    TimeIsUp,
+    /// A legal hold began meanwhile: what is not deleted yet stays.
+    Held,
+}
+
+/// A conversation of an account in which is deleted.
+struct Room<'a> {
+    task: &'a Task,
+    person: &'a Person,
+    account: &'a Account,
+    sid: &'a ConversationSid,
+    began: Instant,
+}
 
 impl Eraser {
     /// The conversations that Twilio says the person is in, of all accounts.
@@ -36,7 +59,7 @@ impl Eraser {
         Ok(listed)
     }
 
-    /// Deletes what the person has in one conversation. False: the time of this run is up, and it is not all done.
+    /// Deletes what the person has in one conversation.
     pub(super) async fn delete_in(
         &self,
         task: &Task,
@@ -44,65 +67,55 @@ impl Eraser {
         person: &Person,
         sid: &ConversationSid,
         began: Instant,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Progress, Failure> {
         let row = read::conversation(&mut *self.pool.acquire().await?, sid.as_str()).await?;
+        let owner = row.as_ref().map(|row| &row.account_sid);
+        if owner.is_some_and(|owner| self.accounts.iter().all(|account| account.account_sid != *owner)) {
+            erasure.leave(Left {
+                conversation_sid: Some(sid.to_string()),
+                sid: None,
+                code: "account_not_configured".to_owned(),
+            });
+            return Ok(Progress::Done);
+        }
         for account in self.accounts.iter() {
-            if row
-                .as_ref()
-                .is_some_and(|row| row.account_sid != account.account_sid)
-            {
+            if owner.is_some_and(|owner| *owner != account.account_sid) {
                 continue;
             }
-            match self
-                .delete_in_account(task, erasure, person, account, sid, began)
-                .await
-            {
-                Ok(false) => return Ok(false),
+            let room = Room {
+                task,
+                person,
+                account,
+                sid,
+                began,
+            };
+            match self.delete_in_account(erasure, &room).await {
+                Ok(Progress::Done) => {}
+                Ok(stopped) => return Ok(stopped),
                 // Where it is not found, the conversation is gone, or another account's.
-                Ok(true) | Err(Failure::Twilio(Error::NotFound { .. })) => {}
+                Err(Failure::Twilio(Error::NotFound { .. })) => {}
                 Err(Failure::Twilio(error)) if is_final(&error) => {
                     erasure.leave(left(sid, None, &error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(Progress::Done)
     }
 
-    async fn delete_in_account(
-        &self,
-        task: &Task,
-        erasure: &mut Erasure,
-        person: &Person,
-        account: &Account,
-        sid: &ConversationSid,
-        began: Instant,
-    ) -> Result<bool, Failure> {
-        let conversation = account.client.fetch_conversation(sid).await?;
+    async fn delete_in_account(&self, erasure: &mut Erasure, room: &Room<'_>) -> Result<Progress, Failure> {
+        let (client, sid) = (&room.account.client, room.sid);
+        let conversation = client.fetch_conversation(sid).await?;
         let is_closed = conversation.state == ConversationState::Closed;
         if is_closed && erasure.upstream == Upstream::Conversations {
-            // A delete that is repeated may not find what it deleted itself.
-            match account.client.delete_conversation(sid).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let mut transaction = self.begin(task).await?;
-            let change = Change::ConversationRemoved {
-                conversation_sid: sid.clone(),
-                version: Version::exact(self.clock.now()),
-            };
-            self.gone(&mut transaction, erasure, account, change).await?;
-            transaction.commit().await?;
-            erasure.count("twilio_conversations", 1);
-            return Ok(true);
+            return self.delete_whole(erasure, room).await;
         }
-        let seats: Vec<ParticipantSid> = account
-            .client
+        let seats: Vec<ParticipantSid> = client
             .list_participants(sid)
             .all()
             .await?
             .into_iter()
-            .filter(|one| match person.subject() {
+            .filter(|one| match room.person.subject() {
                 Subject::Number(number) => one
                     .messaging_binding
                     .address
@@ -115,53 +128,117 @@ impl Eraser {
             })
             .map(|one| one.sid)
             .collect();
-        let known = of_mirror::seats_of(&mut *self.pool.acquire().await?, sid, person).await?;
-        let mut pages = account.client.list_messages(sid, Order::OldestFirst);
-        let mut own = Vec::new();
-        while let Some(page) = pages.next().await? {
-            own.extend(page.into_iter().filter_map(|message| {
-                let author = message.author.as_ref().map(Hidden::as_str);
-                let by_seat = matches!(person.subject(), Subject::Number(_))
-                    && message.participant_sid.as_ref().is_some_and(|seat| {
-                        seats.contains(seat) || known.iter().any(|known| known == seat.as_str())
-                    });
-                (author == Some(person.exact()) || by_seat).then_some(message.sid)
-            }));
-            if pages.position().is_none() {
-                break;
-            }
-        }
-        for message in own {
-            if began.elapsed() > BUDGET {
-                return Ok(false);
-            }
-            match account.client.delete_message(sid, &message).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {
-                    self.message_gone(task, erasure, person, account, sid, &message)
-                        .await?;
-                    erasure.count("twilio_messages", 1);
-                }
-                Err(error) if is_final(&error) => erasure.leave(left(sid, Some(message.as_str()), &error)),
-                Err(error) => return Err(error.into()),
-            }
+        match self.delete_messages(erasure, room, &seats).await? {
+            Progress::Done => {}
+            stopped => return Ok(stopped),
         }
         if !is_closed && erasure.upstream < Upstream::Participants {
             if !seats.is_empty() {
                 erasure.count("twilio_participants_left_in_open_conversations", 1);
             }
-            return Ok(true);
+            return Ok(Progress::Done);
         }
         for seat in seats {
-            match account.client.delete_participant(sid, &seat).await {
+            if self.came_under_hold(erasure, sid).await? {
+                return Ok(Progress::Held);
+            }
+            match client.delete_participant(sid, &seat).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {
-                    self.seat_gone(task, erasure, person, account, sid, &seat).await?;
+                    self.seat_gone(erasure, room, &seat).await?;
                     erasure.count("twilio_participants", 1);
                 }
                 Err(error) if is_final(&error) => erasure.leave(left(sid, Some(seat.as_str()), &error)),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+        Ok(Progress::Done)
+    }
+
+    async fn delete_whole(&self, erasure: &mut Erasure, room: &Room<'_>) -> Result<Progress, Failure> {
+        if self.came_under_hold(erasure, room.sid).await? {
+            return Ok(Progress::Held);
+        }
+        // A delete that is repeated may not find what it deleted itself.
+        match room.account.client.delete_conversation(room.sid).await {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut transaction = self.begin(room.task).await?;
+        let change = Change::ConversationRemoved {
+            conversation_sid: room.sid.clone(),
+            version: Version::exact(self.clock.now()),
+        };
+        self.gone(&mut transaction, erasure, room.account, change).await?;
+        transaction.commit().await?;
+        erasure.count("twilio_conversations", 1);
+        Ok(Progress::Done)
+    }
+
+    /// Deletes the person's messages page by page as they are listed, so that a run whose time is up has come further. Where
+    /// there is more than one page they are listed again until none is left: what a list goes on from may have moved.
+    async fn delete_messages(
+        &self,
+        erasure: &mut Erasure,
+        room: &Room<'_>,
+        seats: &[ParticipantSid],
+    ) -> Result<Progress, Failure> {
+        let (client, sid) = (&room.account.client, room.sid);
+        let known = of_mirror::seats_of(&mut *self.pool.acquire().await?, sid, room.person).await?;
+        let is_own = |message: &Message| {
+            let author = message.author.as_ref().map(Hidden::as_str);
+            let by_seat = matches!(room.person.subject(), Subject::Number(_))
+                && message.participant_sid.as_ref().is_some_and(|seat| {
+                    seats.contains(seat) || known.iter().any(|known| known == seat.as_str())
+                });
+            author == Some(room.person.exact()) || by_seat
+        };
+        let mut deleted = BTreeSet::new();
+        loop {
+            let (mut listed, mut found) = (0, 0);
+            let mut pages = client.list_messages(sid, Order::OldestFirst);
+            while let Some(page) = pages.next().await? {
+                listed += 1;
+                for message in page.into_iter().filter(is_own).map(|message| message.sid) {
+                    if deleted.contains(&message) || erasure.has_left(message.as_str()) {
+                        continue;
+                    }
+                    if self.came_under_hold(erasure, sid).await? {
+                        return Ok(Progress::Held);
+                    }
+                    match client.delete_message(sid, &message).await {
+                        Ok(()) | Err(Error::NotFound { .. }) => {
+                            self.message_gone(erasure, room, &message).await?;
+                            erasure.count("twilio_messages", 1);
+                            deleted.insert(message);
+                            found += 1;
+                        }
+                        Err(error) if is_final(&error) => {
+                            erasure.leave(left(sid, Some(message.as_str()), &error));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                    if room.began.elapsed() > self.budget {
+                        return Ok(Progress::TimeIsUp);
+                    }
+                }
+            }
+            if listed <= 1 || found == 0 {
+                return Ok(Progress::Done);
+            }
+        }
+    }
+
+    /// Asked before every deletion: a hold may begin at any time.
+    async fn came_under_hold(
+        &self,
+        erasure: &mut Erasure,
+        sid: &ConversationSid,
+    ) -> Result<bool, sqlx::Error> {
+        let held = is_held(&mut *self.pool.acquire().await?, sid.as_str()).await?;
+        if held {
+            erasure.hold(sid.as_str());
+        }
+        Ok(held)
     }
 
     /// Deletes the person's user, where they are one of ours and in no conversation that is to stay as it is.
@@ -195,57 +272,58 @@ impl Eraser {
 
     async fn message_gone(
         &self,
-        task: &Task,
-        erasure: &Erasure,
-        person: &Person,
-        account: &Account,
-        sid: &ConversationSid,
+        erasure: &mut Erasure,
+        room: &Room<'_>,
         message: &MessageSid,
     ) -> Result<(), Failure> {
         let now = self.clock.now();
         let change = Change::Message(MessageChange {
-            conversation_sid: sid.clone(),
+            conversation_sid: room.sid.clone(),
             message_sid: message.clone(),
             version: Version::exact(now),
             removed: true,
             fields: None,
             created_at: None,
         });
-        let mut transaction = self.begin(task).await?;
-        self.gone(&mut transaction, erasure, account, change).await?;
-        of_mirror::mark_deleted_message(&mut transaction, sid, message, person, now).await?;
+        let mut transaction = self.begin(room.task).await?;
+        // Of what came under hold meanwhile only that it is gone is recorded; what it said is kept.
+        let is_held = hold_or_none(&mut transaction, erasure, room.sid).await?;
+        self.gone(&mut transaction, erasure, room.account, change).await?;
+        if !is_held {
+            of_mirror::mark_deleted_message(&mut transaction, room.sid, message, room.person, now).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
 
     async fn seat_gone(
         &self,
-        task: &Task,
-        erasure: &Erasure,
-        person: &Person,
-        account: &Account,
-        sid: &ConversationSid,
+        erasure: &mut Erasure,
+        room: &Room<'_>,
         seat: &ParticipantSid,
     ) -> Result<(), Failure> {
         let now = self.clock.now();
         let change = Change::Participant(ParticipantChange {
-            conversation_sid: sid.clone(),
+            conversation_sid: room.sid.clone(),
             participant_sid: seat.clone(),
             version: Version::exact(now),
             removed: true,
             fields: None,
             created_at: None,
         });
-        let mut transaction = self.begin(task).await?;
-        self.gone(&mut transaction, erasure, account, change).await?;
-        of_mirror::mark_deleted_seat(&mut transaction, sid, seat, person, now).await?;
+        let mut transaction = self.begin(room.task).await?;
+        let is_held = hold_or_none(&mut transaction, erasure, room.sid).await?;
+        self.gone(&mut transaction, erasure, room.account, change).await?;
+        if !is_held {
+            of_mirror::mark_deleted_seat(&mut transaction, room.sid, seat, room.person, now).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
 
     async fn gone(
         &self,
-        conn: &mut sqlx::PgConnection,
+        conn: &mut PgConnection,
         erasure: &Erasure,
         account: &Account,
         change: Change,
@@ -259,6 +337,20 @@ impl Eraser {
         projection::commit(conn, &[observed], Via::Rest, None, self.clock.now()).await?;
         Ok(())
     }
+}
+
+/// Whether the conversation is under hold, which no other can begin or end until the transaction does.
+async fn hold_or_none(
+    conn: &mut PgConnection,
+    erasure: &mut Erasure,
+    sid: &ConversationSid,
+) -> Result<bool, sqlx::Error> {
+    retention::lock(conn).await?;
+    let held = is_held(conn, sid.as_str()).await?;
+    if held {
+        erasure.hold(sid.as_str());
+    }
+    Ok(held)
 }
 
 /// Whether asking again would give the same answer.

@@ -1,5 +1,6 @@
 //! Erases one person: step after step, each in small transactions that also note how far it has come.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -8,19 +9,20 @@ use serde::Deserialize;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::twilio::Progress;
 use super::{Erasure, Left, State, Step, Upstream, is_at_work, places, store, told};
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::events::{self, Kind, Position};
 use crate::ids::ConversationSid;
-use crate::mirror::erase::person as of_mirror;
+use crate::mirror::erase::{lock_one, person as of_mirror};
 use crate::person::{Person, Subject};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
-use crate::{inbox, retention};
+use crate::{group_text, inbox, retention};
 
 /// How long one run goes on before it lets others have their turn. What one conversation needs comes on top.
-pub(super) const BUDGET: Duration = Duration::from_secs(30);
+pub const BUDGET: Duration = Duration::from_secs(30);
 /// Between two looks for what is still at work.
 const PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
@@ -30,6 +32,8 @@ pub struct Eraser {
     pub pool: PgPool,
     pub clock: Clock,
     pub accounts: Accounts,
+    /// How long one run goes on: [`BUDGET`].
+    pub budget: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,13 +97,16 @@ impl Eraser {
                 Step::Conversations => self.next_conversation(task, &mut erasure, &person).await?,
                 Step::Webhooks => self.webhooks(task, &mut erasure, &person).await?,
                 Step::Log => self.log(task, &mut erasure, &person).await?,
+                Step::Answers => self.answers(task, &mut erasure, &person).await?,
                 Step::Rest => self.rest(task, &mut erasure, &person).await?,
                 Step::Done => return Ok(Outcome::Done),
             };
             match next {
                 Next::Finished => return Ok(Outcome::Finished),
                 Next::Wait(pause) => return Ok(Outcome::Wait(pause)),
-                Next::GoOn if began.elapsed() > BUDGET => return Ok(Outcome::Wait(SignedDuration::ZERO)),
+                Next::GoOn if began.elapsed() > self.budget => {
+                    return Ok(Outcome::Wait(SignedDuration::ZERO));
+                }
                 Next::GoOn => {}
             }
         }
@@ -169,7 +176,7 @@ impl Eraser {
         if is_held {
             erasure.hold(&sid);
         } else if let Ok(sid) = ConversationSid::try_from(sid.as_str()) {
-            is_done = self.delete_in(task, erasure, person, &sid, began).await?;
+            is_done = self.delete_in(task, erasure, person, &sid, began).await? != Progress::TimeIsUp;
         }
         if is_done {
             erasure.place = sid;
@@ -186,27 +193,34 @@ impl Eraser {
         erasure: &mut Erasure,
         person: &Person,
     ) -> Result<Next, Failure> {
+        let now = self.clock.now();
         let mut transaction = self.begin(task).await?;
+        // With this lock no hold begins meanwhile.
+        retention::lock(&mut transaction).await?;
         if let Some(sid) = next_of(erasure) {
-            // With this lock no hold begins meanwhile.
-            retention::lock(&mut transaction).await?;
             if is_held(&mut transaction, &sid).await? {
                 erasure.hold(&sid);
-            } else if self.still_holds(&mut transaction, person, &sid).await? {
-                erasure.leave(Left {
-                    conversation_sid: Some(sid.clone()),
-                    sid: None,
-                    code: "holds_line".to_owned(),
-                });
-            } else if let Ok(sid) = ConversationSid::try_from(sid.as_str()) {
-                let now = self.clock.now();
-                let counts = places::in_conversation(&mut transaction, &sid, person, now).await?;
-                for (what, amount) in counts {
-                    erasure.count(what, amount);
+            } else if let Ok(parsed) = ConversationSid::try_from(sid.as_str()) {
+                lock_one(&mut transaction, &parsed).await?;
+                if self.still_holds(&mut transaction, person, &sid).await? {
+                    erasure.leave(Left {
+                        conversation_sid: Some(sid.clone()),
+                        sid: None,
+                        code: "holds_line".to_owned(),
+                    });
+                } else {
+                    let counts = places::in_conversation(&mut transaction, &parsed, person, now).await?;
+                    // What began since it was looked for needs the name. It was left as it is; the rest is undone, and
+                    // waits for it.
+                    if is_at_work(&mut transaction, person).await? {
+                        return Ok(Next::Wait(PAUSE));
+                    }
+                    erasure.add(counts);
                 }
             }
             erasure.place = sid;
         } else {
+            erasure.add(places::users(&mut transaction, person, now).await?);
             erasure.go_on(Step::Webhooks);
         }
         self.save(&mut transaction, erasure).await?;
@@ -232,10 +246,12 @@ impl Eraser {
 
     async fn webhooks(&self, task: &Task, erasure: &mut Erasure, person: &Person) -> Result<Next, Failure> {
         let after = erasure.place.parse().unwrap_or(0);
-        let kept = kept(erasure);
         let mut transaction = self.begin(task).await?;
-        let page = places::in_webhooks(&mut transaction, after, person, &kept, self.clock.now()).await?;
+        let kept = Kept::read(&mut transaction, erasure).await?;
+        let now = self.clock.now();
+        let page = places::in_webhooks(&mut transaction, after, person, &kept.all, now).await?;
         erasure.count("webhooks", page.erased);
+        kept.name(erasure, &page.left);
         match page.last {
             // They are projected first; the page is looked at again.
             Some(_) if page.is_waiting => {}
@@ -253,12 +269,30 @@ impl Eraser {
 
     async fn log(&self, task: &Task, erasure: &mut Erasure, person: &Person) -> Result<Next, Failure> {
         let after: Position = erasure.place.parse().unwrap_or_default();
-        let kept = kept(erasure);
         let mut transaction = self.begin(task).await?;
-        let (end, erased) = places::in_log(&mut transaction, after, person, &kept).await?;
-        erasure.count("log_entries", erased);
-        match end {
+        let kept = Kept::read(&mut transaction, erasure).await?;
+        let page = places::in_log(&mut transaction, after, person, &kept.all).await?;
+        erasure.count("log_entries", page.erased);
+        kept.name(erasure, &page.left);
+        match page.end {
             Some(end) => erasure.place = end.to_string(),
+            None => erasure.go_on(Step::Answers),
+        }
+        self.save(&mut transaction, erasure).await?;
+        transaction.commit().await?;
+        Ok(Next::GoOn)
+    }
+
+    async fn answers(&self, task: &Task, erasure: &mut Erasure, person: &Person) -> Result<Next, Failure> {
+        let after = erasure.place.parse().unwrap_or(0);
+        let mut transaction = self.begin(task).await?;
+        let kept = Kept::read(&mut transaction, erasure).await?;
+        let now = self.clock.now();
+        let page = places::in_answers(&mut transaction, after, person, &kept.all, now).await?;
+        erasure.count("answers", page.erased);
+        kept.name(erasure, &page.left);
+        match page.last {
+            Some(last) => erasure.place = last.to_string(),
             None => erasure.go_on(Step::Rest),
         }
         self.save(&mut transaction, erasure).await?;
@@ -268,12 +302,14 @@ impl Eraser {
 
     async fn rest(&self, task: &Task, erasure: &mut Erasure, person: &Person) -> Result<Next, Failure> {
         let now = self.clock.now();
-        let kept = kept(erasure);
         let mut transaction = self.begin(task).await?;
-        let counts = places::in_rest(&mut transaction, person, &kept, now).await?;
-        for (what, amount) in counts {
-            erasure.count(what, amount);
+        let kept = Kept::read(&mut transaction, erasure).await?;
+        if group_text::erase::is_at_work(&mut transaction, person).await? {
+            return Ok(Next::Wait(PAUSE));
         }
+        erasure.add(places::in_rest(&mut transaction, person, &kept.all, now).await?);
+        let named = places::conversations(&mut transaction, person).await?;
+        kept.name(erasure, &named);
         erasure.go_on(Step::Done);
         erasure.finished_at = Some(now);
         erasure.state = if erasure.held.is_empty() && erasure.failures.is_empty() {
@@ -301,16 +337,40 @@ fn next_of(erasure: &Erasure) -> Option<String> {
 }
 
 /// The conversations that are left as they are.
-fn kept(erasure: &Erasure) -> Vec<String> {
-    let holding = erasure
-        .failures
-        .iter()
-        .filter(|left| left.code == "holds_line")
-        .filter_map(|left| left.conversation_sid.clone());
-    erasure.held.iter().cloned().chain(holding).collect()
+struct Kept {
+    /// Those under legal hold.
+    held: BTreeSet<String>,
+    /// With those of which the person holds a line, and those that were held when they were come to.
+    all: Vec<String>,
 }
 
-async fn is_held(conn: &mut PgConnection, sid: &str) -> Result<bool, sqlx::Error> {
+impl Kept {
+    /// Reads them; no hold begins until the transaction ends.
+    async fn read(conn: &mut PgConnection, erasure: &Erasure) -> Result<Self, sqlx::Error> {
+        retention::lock(conn).await?;
+        let held = retention::all_held(conn).await?;
+        let holding = erasure
+            .failures
+            .iter()
+            .filter(|left| left.code == "holds_line")
+            .filter_map(|left| left.conversation_sid.clone());
+        let mut all = held.clone();
+        all.extend(erasure.held.iter().cloned().chain(holding));
+        Ok(Self {
+            held,
+            all: all.into_iter().collect(),
+        })
+    }
+
+    /// The report names those of them that are held.
+    fn name(&self, erasure: &mut Erasure, named: &BTreeSet<String>) {
+        for sid in self.held.intersection(named) {
+            erasure.hold(sid);
+        }
+    }
+}
+
+pub(super) async fn is_held(conn: &mut PgConnection, sid: &str) -> Result<bool, sqlx::Error> {
     let held = retention::held_of(conn, std::iter::once(sid)).await?;
     Ok(!held.is_empty())
 }

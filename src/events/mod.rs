@@ -14,7 +14,10 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid};
 
-pub use erase::{due as due_for_erasure, erase, erase_person};
+pub use erase::{
+    ErasedEntries, due as due_for_erasure, erase, erase_person,
+    of_conversation as of_conversation_for_erasure,
+};
 pub use store::{
     EventRow, append, append_unannounced, end, last_via, lift_above_restored_log, of_conversation, page,
     page_of_conversation,

@@ -4,6 +4,17 @@ use sqlx::PgConnection;
 
 use crate::person::Person;
 
+/// The conversations with findings whose repair the person asked for.
+pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- health.conversations_of_person
+        select distinct conversation_sid as "sid!" from line_finding where repair_requested_by = $1"#,
+        person.exact(),
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Puts the pseudonym in the person's place, but in the conversations of `held`. Answers of how many findings.
 pub async fn erase(conn: &mut PgConnection, person: &Person, held: &[String]) -> Result<i64, sqlx::Error> {
     let erased = sqlx::query!(

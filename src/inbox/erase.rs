@@ -36,6 +36,32 @@ pub async fn due(
         .collect())
 }
 
+/// Webhooks of a conversation after a number, up to another: their numbers, and whether they are erased by now.
+pub async fn of_conversation(
+    conn: &mut PgConnection,
+    sid: &str,
+    after: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- inbox.of_conversation_for_erasure
+        select webhook_id, erased_at is not null as "is_erased!" from webhook
+        where conversation_sid = $1 and webhook_id > $2 and webhook_id <= $3
+        order by webhook_id limit $4"#,
+        sid,
+        after,
+        until,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.webhook_id, row.is_erased))
+        .collect())
+}
+
 /// Empties the forms of these webhooks, and keeps a salted hash of each. One that was set aside cannot be projected any
 /// more.
 pub async fn erase(conn: &mut PgConnection, webhook_ids: &[i64], now: Timestamp) -> Result<i64, sqlx::Error> {
@@ -118,6 +144,8 @@ pub struct ErasedPage {
     pub erased: i64,
     /// Some that name the person are not projected yet, and are left for that.
     pub is_waiting: bool,
+    /// The conversations, of those to be left alone, of which some name the person.
+    pub left: BTreeSet<String>,
 }
 
 /// Empties the forms after a number that name the person, in a page of the webhooks. Those of the conversations of `held`
@@ -144,15 +172,16 @@ pub async fn erase_person(
             last: None,
             erased: 0,
             is_waiting: false,
+            left: BTreeSet::new(),
         });
     };
     let rows = sqlx::query!(
         r#"-- inbox.naming_person
-        select webhook_id, form,
+        select webhook_id, form, conversation_sid, coalesce(conversation_sid = any($3), false) as "is_held!",
                exists (select from webhook_pending as pending
                        where pending.lane = webhook.lane and pending.webhook_id = webhook.webhook_id) as "is_pending!"
         from webhook
-        where webhook_id > $1 and webhook_id <= $2 and not coalesce(conversation_sid = any($3), false)
+        where webhook_id > $1 and webhook_id <= $2
           and exists (select from unnest($4::bytea[]) as spelling where position(spelling in form) > 0)"#,
         after,
         last,
@@ -161,15 +190,17 @@ pub async fn erase_person(
     )
     .fetch_all(&mut *conn)
     .await?;
-    let (pending, settled): (Vec<_>, Vec<_>) = rows
+    let (held, free): (Vec<_>, Vec<_>) = rows
         .into_iter()
         .filter(|row| person.is_named_in(&row.form))
-        .partition(|row| row.is_pending);
+        .partition(|row| row.is_held);
+    let (pending, settled): (Vec<_>, Vec<_>) = free.into_iter().partition(|row| row.is_pending);
     let ids: Vec<i64> = settled.iter().map(|row| row.webhook_id).collect();
     Ok(ErasedPage {
         last: Some(last),
         erased: erase(conn, &ids, now).await?,
         is_waiting: !pending.is_empty(),
+        left: held.into_iter().filter_map(|row| row.conversation_sid).collect(),
     })
 }
 

@@ -159,6 +159,17 @@ pub struct ConversationFilter {
 }
 
 /// Conversations, the latest seen first, those before `before` (when first seen, and the SID, for paging).
+/// The accounts of these conversations.
+pub async fn account_sids_of(conn: &mut PgConnection, sids: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- mirror.account_sids_of
+        select distinct account_sid from conversation where conversation_sid = any($1) order by account_sid",
+        sids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 pub async fn conversations(
     conn: &mut PgConnection,
     filter: &ConversationFilter,

@@ -88,9 +88,9 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     sqlx::query_scalar!(
         r#"-- outbox.conversations_of_person
         select distinct conversation_sid as "sid!" from outbound_message
-        where $1 in (author, as_holder, requested_by) or position($2 in concat_ws(' ', body, attributes, outcome_detail)) > 0"#,
+        where $1 in (author, as_holder, requested_by) or concat_ws(' ', body, attributes, outcome_detail) like any($2)"#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
     )
     .fetch_all(conn)
     .await
@@ -102,16 +102,17 @@ pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool
         r#"-- outbox.is_at_work_for_person
         select exists (select from outbound_message
                        where state in ('queued', 'sending')
-                         and ($1 in (author, as_holder, requested_by) or position($2 in concat_ws(' ', body, attributes)) > 0))
+                         and ($1 in (author, as_holder, requested_by) or concat_ws(' ', body, attributes) like any($2)))
             as "is_at_work!""#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
     )
     .fetch_one(conn)
     .await
 }
 
-/// Erases what the person wrote and what names them. Answers with the ids of those sends.
+/// Erases what the person wrote and what names them; what is still to be sent is left as it is. Answers with the ids of
+/// those sends.
 pub async fn erase_person(
     conn: &mut PgConnection,
     sid: &ConversationSid,
@@ -130,11 +131,12 @@ pub async fn erase_person(
             erased_at = $5
         where conversation_sid = $1
           and ($2 in (author, as_holder, requested_by)
-               or position($3 in concat_ws(' ', body, attributes, outcome_detail)) > 0)
+               or concat_ws(' ', body, attributes, outcome_detail) like any($3))
+          and state not in ('queued', 'sending')
         returning outbound_message_id",
         sid.as_str(),
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         person.pseudonym(),
         now.to_sqlx() as _,
     )

@@ -9,6 +9,7 @@
 
 pub mod calendar;
 mod change;
+pub mod erase;
 pub mod form;
 pub mod hours;
 pub mod import;

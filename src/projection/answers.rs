@@ -3,7 +3,7 @@
 //! Only what changed something is recorded, whole, with its place in the order of all statements. With the webhooks it is
 //! all that the mirror is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
@@ -67,6 +67,29 @@ pub async fn due_for_erasure(
         .collect())
 }
 
+/// Answers of a conversation after a number, up to another: their numbers, and whether they are erased by now.
+pub async fn of_conversation(
+    conn: &mut PgConnection,
+    sid: &str,
+    after: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- projection.answers_of_conversation
+        select number, erased_at is not null as "is_erased!" from answer
+        where conversation_sid = $1 and number > $2 and number <= $3
+        order by number limit $4"#,
+        sid,
+        after,
+        until,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.number, row.is_erased)).collect())
+}
+
 /// Empties these answers: what came of them stays, and has no source any more.
 pub async fn erase(conn: &mut PgConnection, numbers: &[i64], now: Timestamp) -> Result<i64, sqlx::Error> {
     let erased = sqlx::query!(
@@ -82,30 +105,59 @@ pub async fn erase(conn: &mut PgConnection, numbers: &[i64], now: Timestamp) -> 
     Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
 }
 
-/// Empties the answers that name a person. Those of the conversations of `held` are left alone.
+/// What a page of the answers came to.
+#[derive(Debug)]
+pub struct ErasedAnswers {
+    /// The last answer of the page; none at the end.
+    pub last: Option<i64>,
+    pub erased: i64,
+    /// The conversations, of those to be left alone, of which some name the person.
+    pub left: BTreeSet<String>,
+}
+
+/// Empties the answers after a number that name a person, in a page of them. Those of the conversations of `held` are left
+/// alone.
 pub async fn erase_person(
     conn: &mut PgConnection,
+    after: i64,
     person: &Person,
     held: &[String],
+    limit: i64,
     now: Timestamp,
-) -> Result<i64, sqlx::Error> {
+) -> Result<ErasedAnswers, sqlx::Error> {
+    let last = sqlx::query_scalar!(
+        "-- projection.page_of_answers
+        select max(number) from (select number from answer where number > $1 order by number limit $2) as page",
+        after,
+        limit,
+    )
+    .fetch_one(&mut *conn)
+    .await?;
     let rows = sqlx::query!(
         r#"-- projection.answers_naming_person
-        select number, statements::text as "statements!" from answer
-        where erased_at is null and not coalesce(conversation_sid = any($1), false)
-          and exists (select from unnest($2::bytea[]) as spelling
+        select number, conversation_sid, coalesce(conversation_sid = any($3), false) as "is_held!",
+               statements::text as "statements!"
+        from answer
+        where number > $1 and number <= $2 and erased_at is null
+          and exists (select from unnest($4::bytea[]) as spelling
               where position(spelling in convert_to(statements::text, 'UTF8')) > 0)"#,
+        after,
+        last,
         held,
         &person.spellings() as _,
     )
     .fetch_all(&mut *conn)
     .await?;
-    let numbers: Vec<i64> = rows
+    let (held, free): (Vec<_>, Vec<_>) = rows
         .into_iter()
         .filter(|row| person.is_named_in(row.statements.as_bytes()))
-        .map(|row| row.number)
-        .collect();
-    erase(conn, &numbers, now).await
+        .partition(|row| row.is_held);
+    let numbers: Vec<i64> = free.iter().map(|row| row.number).collect();
+    Ok(ErasedAnswers {
+        last,
+        erased: erase(conn, &numbers, now).await?,
+        left: held.into_iter().filter_map(|row| row.conversation_sid).collect(),
+    })
 }
 
 /// Account and conversation; a user belongs to none.

@@ -48,7 +48,7 @@ pub struct Options {
     pub reveal: bool,
 }
 
-/// Why there is no result. Nothing was changed.
+/// Why there is no result. Nothing was changed, but where that is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("another rebuild is running on this database; wait for it, or stop it first")]
@@ -63,6 +63,11 @@ pub enum Error {
         .0.as_secs()
     )]
     TooLong(Duration),
+    #[error(
+        "the connection was lost while the swap was being committed, and whether it was done is not known: run \
+         `hookswitch rebuild` again, which compares"
+    )]
+    OutcomeUnknown(#[source] sqlx::Error),
     #[error("{0} rows still differed after the swap, which was taken back; nothing is changed")]
     NotRepaired(u64),
     #[error("the database did not answer as hoped")]

@@ -42,6 +42,8 @@ impl Session {
             ("statement_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
             ("tcp_keepalives_idle", "10"),
+            // A statement of a session that is given up ends soon, and with it its locks.
+            ("client_connection_check_interval", "200ms"),
             // What is made here lasts no longer than the session; a swap says otherwise for itself.
             ("synchronous_commit", "off"),
             ("temp_buffers", "64MB"),

@@ -2,7 +2,8 @@
 //!
 //! Whoever projects webhooks takes lanes, and whoever commits an answer locks a conversation's row: with both held,
 //! nothing enters meanwhile. What has entered since the comparison is replayed first, so that it cannot differ; only what
-//! differed before is looked at again. Webhooks are received all the while, and readers are not kept waiting.
+//! differed before is looked at again. Webhooks are received all the while, and readers are not kept waiting. Nothing is
+//! erased meanwhile either.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::shadow::{Session, dynamic};
 use super::tables::{Role, Sort, TABLES, Table};
 use super::{Error, Rebuild};
 use crate::events::{self, Kind, NewEvent, Via};
+use crate::retention;
 
 /// Conversations that are written together.
 const PAGE: usize = 200;
@@ -28,11 +30,49 @@ pub(super) async fn swap(
 ) -> Result<Swapped, Error> {
     // Most of what has entered since, while nobody is kept waiting.
     replay.catch_up(session, &mut |_| ()).await?;
-    let swapped = tokio::time::timeout(rebuild.locked_max, locked(rebuild, session, replay)).await;
-    match swapped {
-        Ok(Err(Error::Database(error))) if is_timeout(&error) => Err(Error::TooLong(rebuild.locked_max)),
-        Ok(done) => done,
-        Err(_) => Err(Error::TooLong(rebuild.locked_max)),
+    let began = Instant::now();
+    let limit = Limit {
+        began,
+        locked_max: rebuild.locked_max,
+    };
+    let written = tokio::time::timeout(rebuild.locked_max, locked(rebuild, session, replay, limit)).await;
+    let mut swapped = match written {
+        Ok(Err(Error::Database(error))) if is_timeout(&error) => {
+            return Err(Error::TooLong(rebuild.locked_max));
+        }
+        Ok(done) => done?,
+        // The session is given up with its connection, and the server looks for that while a statement runs.
+        Err(_) => return Err(Error::TooLong(rebuild.locked_max)),
+    };
+    // Nothing cuts this short: after it was asked for, only an answer tells whether it was done.
+    session.commit().await.map_err(|error| match error {
+        sqlx::Error::Database(_) => Error::Database(error),
+        other => Error::OutcomeUnknown(other),
+    })?;
+    swapped.locked_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(swapped)
+}
+
+/// How long the locks may be held, and since when somebody may be kept waiting.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    began: Instant,
+    locked_max: Duration,
+}
+
+impl Limit {
+    /// No statement from here on goes on for longer than what is left.
+    async fn apply(self, session: &mut Session) -> Result<(), sqlx::Error> {
+        let left = self
+            .locked_max
+            .saturating_sub(self.began.elapsed())
+            .as_millis()
+            .max(1);
+        session
+            .run(format!(
+                "set local statement_timeout = {left}; set local lock_timeout = {left}"
+            ))
+            .await
     }
 }
 
@@ -44,11 +84,18 @@ fn is_timeout(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == "55P03" || code == "57014")
 }
 
-async fn locked(rebuild: &Rebuild, session: &mut Session, replay: &mut Replay) -> Result<Swapped, Error> {
+/// All of it but the commit.
+async fn locked(
+    rebuild: &Rebuild,
+    session: &mut Session,
+    replay: &mut Replay,
+    limit: Limit,
+) -> Result<Swapped, Error> {
     session.begin().await?;
-    lock(session, rebuild.locked_max).await?;
-    let began = Instant::now();
+    lock(session, limit).await?;
+    limit.apply(session).await?;
     replay.catch_up_within(session, &mut |_| ()).await?;
+    limit.apply(session).await?;
     session.note_erased(true).await?;
     let parts = parts(session).await?;
     let mut swapped = Swapped {
@@ -57,6 +104,7 @@ async fn locked(rebuild: &Rebuild, session: &mut Session, replay: &mut Replay) -
     };
     for table in TABLES {
         for part in &parts {
+            limit.apply(session).await?;
             let written = write(session, table, part).await?;
             if written != Written::default() {
                 let total = swapped.tables.entry(table.name).or_default();
@@ -66,29 +114,29 @@ async fn locked(rebuild: &Rebuild, session: &mut Session, replay: &mut Replay) -
             }
         }
     }
+    limit.apply(session).await?;
     tell(rebuild, session, replay, &swapped).await?;
     let left = compare::damaged(session, &parts).await?;
     if left > 0 {
         session.rollback().await?;
         return Err(Error::NotRepaired(left));
     }
-    session.commit().await?;
-    swapped.locked_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(swapped)
 }
 
-async fn lock(session: &mut Session, locked_max: Duration) -> Result<(), sqlx::Error> {
-    let milliseconds = locked_max.as_millis();
+async fn lock(session: &mut Session, limit: Limit) -> Result<(), sqlx::Error> {
     session
-        .run(format!(
-            "set local statement_timeout = {milliseconds}; set local lock_timeout = {milliseconds};
-             set local synchronous_commit = on"
-        ))
+        .run("set local synchronous_commit = on".to_owned())
         .await?;
-    // In this order: a projector holds its lanes before it locks conversations.
+    limit.apply(session).await?;
+    // In this order: who erases holds this one first of all, a projector its lanes before it locks conversations. Users are
+    // of no conversation: only the first keeps their erasing apart from a swap.
+    retention::lock(&mut session.conn).await?;
+    limit.apply(session).await?;
     session
         .run("select lane from public.projection_lane order by lane for update".to_owned())
         .await?;
+    limit.apply(session).await?;
     session
         .run("lock table public.conversation in exclusive mode".to_owned())
         .await

@@ -55,7 +55,7 @@ pub async fn release(
     store::lock(&mut transaction).await?;
     let released = store::delete_hold(&mut transaction, sid.as_str()).await?;
     if released {
-        store::start_over(&mut transaction).await?;
+        store::insert_released(&mut transaction, sid.as_str()).await?;
         let event = told(Kind::LegalHoldReleased, sid, by, via, now);
         events::append(&mut transaction, &[event]).await?;
     }

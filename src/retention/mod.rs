@@ -1,4 +1,5 @@
-//! What is erased when, and legal hold, which always wins. Owns `legal_hold` and `retention_progress`.
+//! What is erased when, and legal hold, which always wins. Owns `legal_hold`,
+//! `retention_progress` and `retention_released`.
 //!
 //! Each class of data has one rule: how long it is kept. What is due is erased in batches, each in a transaction of its
 //! own with an entry of the log; the places that hold a class are named in [`places`], and nowhere else. What is erased
@@ -13,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,14 +24,14 @@ use crate::events::{self, Kind, NewEvent, Via};
 use places::{Due, Place};
 
 pub use hold::{LegalHold, find_hold, hold, release};
-pub use store::{held_of, lock};
+pub use store::{all_held, held_of, lock};
 
 /// A class of data that has a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// What Twilio told, word for word: the forms of webhooks, and the recorded answers of our own calls.
     Webhooks,
-    /// What messages and sends say, and what media they had.
+    /// What messages and sends say, what media they had, and what people wrote of transfers that are over.
     MessageBodies,
     /// Attributes of what is over.
     Attributes,
@@ -79,8 +80,8 @@ impl Class {
 const BATCH: i64 = 500;
 /// The same where rows are looked through in rounds: most of them are not due.
 const BATCH_OF_ROUND: i64 = 2_000;
-/// Batches of one periodic run and place; what is left waits for the next.
-const BATCHES_MAX: u32 = 200;
+/// Between two batches of a periodic run, so that the service has the database for most of the time.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What one run erased of a class, or would erase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,8 +105,8 @@ enum Extent {
     /// All that is due is counted, and nothing erased.
     Count,
     All,
-    /// As much as one periodic run does.
-    Some,
+    /// As [`Extent::All`], without hurry; what is looked through in rounds from where the last round was left.
+    InTheBackground,
 }
 
 /// What erases. Cheap to clone.
@@ -129,15 +130,25 @@ impl Retention {
             .is_some()
         {
             for class in Class::ALL {
-                match self.run(class, Extent::Some).await {
-                    Ok(Some(done)) if done.erased > 0 => {
-                        info!(
-                            class = class.as_str(),
-                            erased = done.erased,
-                            "erased what was due"
-                        );
+                // What is cut off is one transaction, which is not committed then.
+                let run = cancel
+                    .run_until_cancelled(self.run(class, Extent::InTheBackground))
+                    .await;
+                let Some(ended) = run else { return };
+                match ended {
+                    Ok(Some(done)) => {
+                        let now = self.clock.now().as_duration().as_secs_f64();
+                        metrics::gauge!("hookswitch_retention_completed_timestamp_seconds", "class" => class.as_str())
+                            .set(now);
+                        if done.erased > 0 {
+                            info!(
+                                class = class.as_str(),
+                                erased = done.erased,
+                                "erased what was due"
+                            );
+                        }
                     }
-                    Ok(_) => {}
+                    Ok(None) => {}
                     Err(error) => warn!(
                         class = class.as_str(),
                         error = &error as &dyn std::error::Error,
@@ -163,16 +174,24 @@ impl Retention {
         for place in class.places() {
             // A round that is asked for is whole; the periodic one goes on from where the last one has come to.
             let mut from = (extent == Extent::All && place.is_in_rounds()).then(store::Progress::default);
-            let mut batches = 0;
             loop {
                 let batch = self.batch(class, *place, before, from, extent).await?;
-                total.erased += batch.erased.erased;
-                total.held += batch.erased.held;
+                total.add(batch.erased);
                 from = batch.next;
-                batches += 1;
-                if from.is_none() || (extent == Extent::Some && batches >= BATCHES_MAX) {
+                if from.is_none() {
                     break;
                 }
+                pause(extent).await;
+            }
+            if !Place::IN_ORDER.contains(place) {
+                continue;
+            }
+            let mut of = Released::default();
+            while let Some((erased, next)) = self.batch_of_released(class, *place, before, of, extent).await?
+            {
+                total.add(erased);
+                of = next;
+                pause(extent).await;
             }
         }
         Ok(Some(total))
@@ -193,7 +212,7 @@ impl Retention {
         lock(&mut transaction).await?;
         let start = match (from, extent) {
             (Some(from), Extent::Count) => from,
-            (Some(from), Extent::All | Extent::Some) if place.is_in_rounds() => from,
+            (Some(from), Extent::All | Extent::InTheBackground) if place.is_in_rounds() => from,
             (None, Extent::Count) if place.is_in_rounds() => store::Progress::default(),
             _ => store::progress(&mut transaction, place).await?,
         };
@@ -210,36 +229,96 @@ impl Retention {
             }
             return Ok(Batch::default());
         };
-        let due: Vec<Due> = looked.into_iter().filter(|one| !one.is_left).collect();
-        let held = held_of(
-            &mut transaction,
-            due.iter().filter_map(|one| one.conversation_sid.as_deref()),
-        )
-        .await?;
-        let (kept, gone): (Vec<_>, Vec<_>) = due.into_iter().partition(|one| {
-            one.conversation_sid
-                .as_ref()
-                .is_some_and(|sid| held.contains(sid))
-        });
-        let mut batch = Batch {
-            erased: Erased {
-                erased: i64::try_from(gone.len()).unwrap_or(i64::MAX),
-                held: i64::try_from(kept.len()).unwrap_or(i64::MAX),
-            },
-            next: Some(last.clone()),
-        };
-        if extent == Extent::Count {
-            return Ok(batch);
+        let erased = erase_looked(&mut transaction, class, place, before, looked, extent, now).await?;
+        if extent != Extent::Count {
+            store::advance(&mut transaction, place, &last).await?;
+            transaction.commit().await?;
         }
-        if !gone.is_empty() {
-            batch.erased.erased = places::erase(&mut transaction, place, &gone, before, now).await?;
-            let told = told(class, place, before, batch.erased, &gone, now);
-            events::append(&mut transaction, &[told]).await?;
-        }
-        store::advance(&mut transaction, place, &last).await?;
-        transaction.commit().await?;
-        Ok(batch)
+        Ok(Batch {
+            erased,
+            next: Some(last),
+        })
     }
+
+    /// As [`Retention::batch`], of a conversation whose hold has ended: of what was passed by. None: there is none left.
+    async fn batch_of_released(
+        &self,
+        class: Class,
+        place: Place,
+        before: Timestamp,
+        of: Released,
+        extent: Extent,
+    ) -> Result<Option<(Erased, Released)>, sqlx::Error> {
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        lock(&mut transaction).await?;
+        let until = store::progress(&mut transaction, place).await?;
+        let (sid, start) = match of.counted {
+            Some(counted) => (of.sid, counted),
+            None => match store::next_released(&mut transaction, place, &of.sid).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        let looked = places::look_at_released(&mut transaction, place, &sid, &start, &until, BATCH).await?;
+        let last = looked.last().map(|one| one.at.clone());
+        let erased = erase_looked(&mut transaction, class, place, before, looked, extent, now).await?;
+        if extent == Extent::Count {
+            return Ok(Some((erased, Released { sid, counted: last })));
+        }
+        store::advance_released(&mut transaction, place, &sid, last.as_ref()).await?;
+        transaction.commit().await?;
+        Ok(Some((erased, Released::default())))
+    }
+}
+
+/// Which released conversation is next: the first after this one. What is only counted is not noted in the database.
+#[derive(Debug, Default)]
+struct Released {
+    sid: String,
+    counted: Option<store::Progress>,
+}
+
+impl Erased {
+    fn add(&mut self, more: Self) {
+        self.erased += more.erased;
+        self.held += more.held;
+    }
+}
+
+async fn pause(extent: Extent) {
+    if extent == Extent::InTheBackground {
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Erases what is due of what was looked at and is not held, and tells it; or only counts it.
+async fn erase_looked(
+    conn: &mut PgConnection,
+    class: Class,
+    place: Place,
+    before: Timestamp,
+    looked: Vec<Due>,
+    extent: Extent,
+    now: Timestamp,
+) -> Result<Erased, sqlx::Error> {
+    let due: Vec<Due> = looked.into_iter().filter(|one| !one.is_left).collect();
+    let held = held_of(conn, due.iter().filter_map(|one| one.conversation_sid.as_deref())).await?;
+    let (kept, gone): (Vec<_>, Vec<_>) = due.into_iter().partition(|one| {
+        one.conversation_sid
+            .as_ref()
+            .is_some_and(|sid| held.contains(sid))
+    });
+    let mut erased = Erased {
+        erased: i64::try_from(gone.len()).unwrap_or(i64::MAX),
+        held: i64::try_from(kept.len()).unwrap_or(i64::MAX),
+    };
+    if extent != Extent::Count && !gone.is_empty() {
+        erased.erased = places::erase(conn, place, &gone, before, now).await?;
+        let told = told(class, place, before, erased, &gone, now);
+        events::append(conn, &[told]).await?;
+    }
+    Ok(erased)
 }
 
 /// Up to when what is kept so long is due; none where that is before all time.

@@ -14,6 +14,7 @@ use crate::outbox::erase::{self as outbox, SendField};
 use crate::projection::answers;
 use crate::retention::Class;
 use crate::retention::store::Progress;
+use crate::transfer::erase as transfer;
 
 /// One table's part of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub(super) enum Place {
     Log,
     MessageBodies,
     SendBodies,
+    TransferWords,
     ConversationAttributes,
     ParticipantAttributes,
     MessageAttributes,
@@ -39,7 +41,7 @@ impl Class {
         match self {
             Self::Webhooks => &[Place::Webhooks, Place::Answers],
             Self::Log => &[Place::Log],
-            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies],
+            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies, Place::TransferWords],
             Self::Attributes => &[
                 Place::ConversationAttributes,
                 Place::ParticipantAttributes,
@@ -58,6 +60,9 @@ impl Class {
 }
 
 impl Place {
+    /// Those that are in the order of their age, and belong to conversations: what was passed by is not come to again.
+    pub(super) const IN_ORDER: [Self; 3] = [Self::Webhooks, Self::Answers, Self::Log];
+
     /// Under which its progress is kept.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -66,6 +71,7 @@ impl Place {
             Self::Log => "log",
             Self::MessageBodies => "messages.body",
             Self::SendBodies => "sends.body",
+            Self::TransferWords => "transfers.words",
             Self::ConversationAttributes => "conversations.attributes",
             Self::ParticipantAttributes => "participants.attributes",
             Self::MessageAttributes => "messages.attributes",
@@ -162,6 +168,7 @@ pub(super) async fn look(
         Place::MessageBodies => mirror::messages_due(conn, window, MessageField::Body).await?,
         Place::MessageAttributes => mirror::messages_due(conn, window, MessageField::Attributes).await?,
         Place::SendBodies => outbox::due(conn, window, SendField::Body).await?,
+        Place::TransferWords => transfer::words_due(conn, window).await?,
         Place::SendAttributes => outbox::due(conn, window, SendField::Attributes).await?,
         Place::ConversationAttributes => mirror::conversations_due(conn, window).await?,
         Place::ParticipantAttributes => mirror::participants_due(conn, window).await?,
@@ -173,17 +180,57 @@ pub(super) async fn look(
     Ok(looked.into_iter().map(Due::from).collect())
 }
 
+/// What of a released conversation comes after a place, as far as the rule has come with all: of a place that is
+/// [`Place::IN_ORDER`].
+pub(super) async fn look_at_released(
+    conn: &mut PgConnection,
+    place: Place,
+    sid: &str,
+    after: &Progress,
+    until: &Progress,
+    limit: i64,
+) -> Result<Vec<Due>, sqlx::Error> {
+    let numbered = match place {
+        Place::Webhooks => inbox::of_conversation(conn, sid, after.number, until.number, limit).await?,
+        Place::Answers => answers::of_conversation(conn, sid, after.number, until.number, limit).await?,
+        Place::Log => {
+            let (after, until) = (position(after), position(until));
+            let rows = events::of_conversation_for_erasure(conn, sid, after, until, limit).await?;
+            return Ok(rows
+                .into_iter()
+                .map(|(position, is_erased)| Due {
+                    at: Progress {
+                        commit_xid: position.commit_xid,
+                        number: position.event_id,
+                        row_key: String::new(),
+                    },
+                    conversation_sid: Some(sid.to_owned()),
+                    is_left: is_erased,
+                })
+                .collect());
+        }
+        _ => Vec::new(),
+    };
+    Ok(numbered
+        .into_iter()
+        .map(|(number, is_erased)| Due::number(number, Some(sid.to_owned()), is_erased))
+        .collect())
+}
+
+fn position(progress: &Progress) -> Position {
+    Position {
+        commit_xid: progress.commit_xid,
+        event_id: progress.number,
+    }
+}
+
 async fn look_in_log(
     conn: &mut PgConnection,
     after: &Progress,
     before: Timestamp,
     limit: i64,
 ) -> Result<Vec<Due>, sqlx::Error> {
-    let after = Position {
-        commit_xid: after.commit_xid,
-        event_id: after.number,
-    };
-    let rows = events::due_for_erasure(conn, after, before, limit).await?;
+    let rows = events::due_for_erasure(conn, position(after), before, limit).await?;
     Ok(rows
         .into_iter()
         .map(|(position, conversation_sid, is_erased)| Due {
@@ -229,6 +276,7 @@ pub(super) async fn erase(
         Place::MessageBodies => mirror::erase_messages(conn, keys, MessageField::Body, now).await,
         Place::MessageAttributes => mirror::erase_messages(conn, keys, MessageField::Attributes, now).await,
         Place::SendBodies => outbox::erase(conn, keys, SendField::Body, now).await,
+        Place::TransferWords => transfer::erase_words(conn, keys, before).await,
         Place::SendAttributes => outbox::erase(conn, keys, SendField::Attributes, now).await,
         Place::ConversationAttributes => mirror::erase_conversations(conn, keys, now).await,
         Place::ParticipantAttributes => mirror::erase_participants(conn, keys, now).await,

@@ -1,6 +1,6 @@
 //! How far the rules have come, and which conversations are held.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -53,14 +53,80 @@ pub(super) async fn advance(conn: &mut PgConnection, place: Place, to: &Progress
     Ok(())
 }
 
-/// All rules look again from the beginning: something may be due now that was held before.
-pub(super) async fn start_over(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// A conversation whose hold has ended: what of it was passed by meanwhile is gone through apart.
+pub(super) async fn insert_released(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<(), sqlx::Error> {
+    let places: Vec<&str> = Place::IN_ORDER.iter().map(|place| place.as_str()).collect();
     sqlx::query!(
-        "-- retention.start_over
-        update retention_progress set commit_xid = 0, number = 0, row_key = ''"
+        "-- retention.insert_released
+        insert into retention_released (conversation_sid, place) select $1, unnest($2::text[])
+        on conflict (place, conversation_sid) do update set commit_xid = 0, number = 0",
+        conversation_sid,
+        &places as _,
     )
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// The next released conversation after one that a place is to be gone through for, and how far that has come.
+pub(super) async fn next_released(
+    conn: &mut PgConnection,
+    place: Place,
+    after: &str,
+) -> Result<Option<(String, Progress)>, sqlx::Error> {
+    let row = sqlx::query!(
+        "-- retention.next_released
+        select conversation_sid, commit_xid, number from retention_released
+        where place = $1 and conversation_sid > $2 order by conversation_sid limit 1",
+        place.as_str(),
+        after,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| {
+        let progress = Progress {
+            commit_xid: row.commit_xid,
+            number: row.number,
+            row_key: String::new(),
+        };
+        (row.conversation_sid, progress)
+    }))
+}
+
+/// Notes how far it has come; with none, that it is done.
+pub(super) async fn advance_released(
+    conn: &mut PgConnection,
+    place: Place,
+    conversation_sid: &str,
+    to: Option<&Progress>,
+) -> Result<(), sqlx::Error> {
+    match to {
+        Some(to) => {
+            sqlx::query!(
+                "-- retention.advance_released
+                update retention_released set commit_xid = $3, number = $4 where place = $1 and conversation_sid = $2",
+                place.as_str(),
+                conversation_sid,
+                to.commit_xid,
+                to.number,
+            )
+            .execute(conn)
+            .await?;
+        }
+        None => {
+            sqlx::query!(
+                "-- retention.forget_released
+                delete from retention_released where place = $1 and conversation_sid = $2",
+                place.as_str(),
+                conversation_sid,
+            )
+            .execute(conn)
+            .await?;
+        }
+    }
     Ok(())
 }
 
@@ -74,6 +140,17 @@ pub async fn held_of(
         "-- retention.held_of
         select conversation_sid from legal_hold where conversation_sid = any($1)",
         &sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(held.into_iter().collect())
+}
+
+/// All conversations that are held.
+pub async fn all_held(conn: &mut PgConnection) -> Result<BTreeSet<String>, sqlx::Error> {
+    let held = sqlx::query_scalar!(
+        "-- retention.all_held
+        select conversation_sid from legal_hold"
     )
     .fetch_all(conn)
     .await?;

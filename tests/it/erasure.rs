@@ -1,5 +1,6 @@
 //! Erasing a person: at Twilio, and here wherever they are named; it stays so, and the record stays whole.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use hookswitch::erasure::{self, Erasure, Erasures, NewErasure, StartError, State
 use hookswitch::events::Via;
 use hookswitch::ids::ConversationSid;
 use hookswitch::outbox::NewOutboundMessage;
+use hookswitch::people::hours::{Holidays, Week};
+use hookswitch::people::{self, Actor, NewAvailability, Profile, Status, TeamPlan};
 use hookswitch::person::Subject;
 use hookswitch::retention;
 use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::sweep::Found;
-use hookswitch::transfer::Kind;
+use hookswitch::transfer::{Kind, NewTransfer, Turn};
 use hookswitch::twilio::model::ConversationState;
 use hookswitch::twilio::requests::ConversationUpdate;
 use jiff::SignedDuration;
@@ -27,16 +30,19 @@ use crate::support::sql;
 
 const WORDS: &str = "Is it still there?";
 const REPLY: &str = "It is, until Friday.";
+const NAME: &str = "M. Lopez";
+const AWAY: &str = "at the dentist's";
+const INTRODUCTION: &str = "I take care of you from now on.";
 
-fn number() -> Subject {
+pub(crate) fn number() -> Subject {
     Subject::Number(BUYER.parse().unwrap())
 }
 
-fn maya() -> Subject {
+pub(crate) fn maya() -> Subject {
     Subject::Identity("maya".parse().unwrap())
 }
 
-fn new(subject: Subject, upstream: Upstream) -> NewErasure {
+pub(crate) fn new(subject: Subject, upstream: Upstream) -> NewErasure {
     NewErasure {
         subject,
         upstream,
@@ -47,25 +53,25 @@ fn new(subject: Subject, upstream: Upstream) -> NewErasure {
     }
 }
 
-fn erasures(app: &TestApp) -> &Erasures {
+pub(crate) fn erasures(app: &TestApp) -> &Erasures {
     &app.app.api.erasures
 }
 
-async fn found(app: &TestApp, erasure: &Erasure) -> Erasure {
+pub(crate) async fn found(app: &TestApp, erasure: &Erasure) -> Erasure {
     erasure::find(&mut *app.conn().await, erasure.erasure_id)
         .await
         .unwrap()
         .unwrap()
 }
 
-async fn erase(app: &TestApp, subject: Subject, upstream: Upstream) -> Erasure {
+pub(crate) async fn erase(app: &TestApp, subject: Subject, upstream: Upstream) -> Erasure {
     let erasure = erasures(app).start(new(subject, upstream)).await.unwrap();
     app.settle_for(SignedDuration::from_secs(5)).await;
     found(app, &erasure).await
 }
 
-/// A group in which the buyer wrote and edited, maya answered, and which is then noor's.
-async fn story(app: &TestApp) -> ConversationSid {
+/// A group in which the buyer wrote and edited, maya answered, and which is then noor's; of noor it was offered to others.
+pub(crate) async fn story(app: &TestApp) -> ConversationSid {
     let sid = sid_of(&app.group(Some("maya")).await);
     app.text(BUYER, &[LINE, PARTNER], "Is it thre?").await;
     app.settle_for(SignedDuration::from_secs(5)).await;
@@ -92,7 +98,97 @@ async fn story(app: &TestApp) -> ConversationSid {
         app.settle_for(SignedDuration::from_secs(5)).await;
     }
     assert_eq!(app.holders(&sid).await.last().unwrap().as_deref(), Some("noor"));
+    our_people(app).await;
+    offered_to_lena_and_maya(app, &sid).await;
     sid
+}
+
+/// Maya has a name, supervises noor, is on call, and said when others are away; so was said of her.
+async fn our_people(app: &TestApp) {
+    let mut conn = app.conn().await;
+    let now = app.clock.now();
+    let by = Actor {
+        name: "crm".to_owned(),
+        via: Via::Api,
+        cause: None,
+    };
+    for (identity, name, supervisor) in [
+        ("maya", NAME, None),
+        ("noor", "Noor", Some("maya")),
+        ("lena", "Lena", Some("noor")),
+    ] {
+        let profile = Profile {
+            name: name.to_owned(),
+            team: None,
+            supervisor: supervisor.map(|one| one.parse().unwrap()),
+            skills: BTreeSet::new(),
+            capacity: None,
+            left_at: None,
+        };
+        people::put_agent(&mut conn, &identity.parse().unwrap(), profile, None, &by, now)
+            .await
+            .unwrap();
+    }
+    for (identity, reason) in [("maya", AWAY), ("lena", "call +15555550101")] {
+        let away = NewAvailability {
+            status: Status::Away,
+            reason: Some(reason.to_owned()),
+            until: None,
+            by: Some("maya".parse().unwrap()),
+        };
+        people::set_availability(&mut conn, &identity.parse().unwrap(), away, &by, now)
+            .await
+            .unwrap();
+        let back = NewAvailability {
+            status: Status::Available,
+            reason: None,
+            until: None,
+            by: Some("maya".parse().unwrap()),
+        };
+        if identity == "lena" {
+            people::set_availability(&mut conn, &identity.parse().unwrap(), back, &by, now)
+                .await
+                .unwrap();
+        }
+    }
+    let plan = TeamPlan {
+        name: "East".to_owned(),
+        time_zone: "America/New_York".parse().unwrap(),
+        hours: Week::default(),
+        holidays: Holidays::default(),
+        on_call: vec!["maya".parse().unwrap(), "noor".parse().unwrap()],
+        rotation: None,
+    };
+    people::put_team(&mut conn, &"east".parse().unwrap(), plan, None, &by, now)
+        .await
+        .unwrap();
+}
+
+/// Nobody on the list took it.
+async fn offered_to_lena_and_maya(app: &TestApp, sid: &ConversationSid) {
+    let new = NewTransfer {
+        then: vec![Turn {
+            to: "zoe".parse().unwrap(),
+            offer_timeout: None,
+        }],
+        reason: Some(format!("as {BUYER} asked")),
+        note: Some(r#"{"known to":"maya"}"#.to_owned()),
+        introduction: Some(INTRODUCTION.to_owned()),
+        ..TestApp::new_transfer(sid, Kind::Warm, "lena")
+    };
+    let offered = app.app.api.transfers.start(new).await.unwrap();
+    let id = offered.transfer_id;
+    app.app.api.transfers.decline(id, "lena").await.unwrap();
+    app.app.api.transfers.decline(id, "zoe").await.unwrap();
+    // As if maya had been there in zoe's place, on a line that somebody forced before, answered for by a supervisor.
+    let as_maya = format!(
+        "update transfer_candidate set identity = 'maya', answered_by = 'maya', reason = 'for \"maya\" and {BUYER}'
+         where transfer_id = '{id}' and identity = 'zoe';
+         update transfer set to_holder = 'maya', decided_as = 'maya', displaced = array['maya', null],
+            waiting_for = 'twilio', waiting_error = 'not \"maya\", {BUYER}', waiting_since = now()
+         where transfer_id = '{id}';"
+    );
+    sql::execute(app.pool(), &as_maya).await;
 }
 
 async fn close(app: &TestApp, sid: &ConversationSid) {
@@ -109,7 +205,7 @@ async fn close(app: &TestApp, sid: &ConversationSid) {
 }
 
 /// Every column of every table that holds one of these texts, in whatever spelling.
-async fn where_named(app: &TestApp, texts: &[&str]) -> Vec<String> {
+pub(crate) async fn where_named(app: &TestApp, texts: &[&str]) -> Vec<String> {
     let columns = sql::values(
         app.pool(),
         "select format('%I.%I %s', table_name, column_name, data_type)
@@ -145,7 +241,7 @@ async fn where_named(app: &TestApp, texts: &[&str]) -> Vec<String> {
 }
 
 /// As they stand in columns, in forms and in JSON.
-const OF_BUYER: &[&str] = &[
+pub(crate) const OF_BUYER: &[&str] = &[
     "5555550101",
     WORDS,
     "Is+it+still",
@@ -153,7 +249,7 @@ const OF_BUYER: &[&str] = &[
     "Is it thre",
     "Is+it+thre",
 ];
-const OF_MAYA: &[&str] = &["maya", REPLY, "It+is%2C", "It%20is%2C"];
+pub(crate) const OF_MAYA: &[&str] = &["maya", REPLY, "It+is%2C", "It%20is%2C", NAME, AWAY, INTRODUCTION];
 
 async fn swept(app: &TestApp) {
     let run = app
@@ -241,6 +337,17 @@ async fn one_of_ours_gives_way_to_a_pseudonym_and_the_ledger_stays_whole() {
          where identity = '{pseudonym}'"
     );
     assert_eq!(sql::count(app.pool(), &then).await, 1);
+
+    // Who left is not given a line, and everybody whom they supervised has a supervisor still.
+    let left = format!("agent where identity = '{pseudonym}' and left_at is not null and name = identity");
+    assert_eq!(sql::count(app.pool(), &left).await, 1);
+    let under = format!("agent where identity = 'noor' and supervisor = '{pseudonym}'");
+    assert_eq!(sql::count(app.pool(), &under).await, 1);
+    let on_call = "select identity from team_on_call order by place";
+    assert_eq!(
+        sql::values(app.pool(), on_call).await,
+        [pseudonym.as_str(), "noor"]
+    );
 
     // The ledger is derived anew from what is kept, and comes to the same.
     app.start_transfer(&sid, Kind::Cold, "lena").await;
@@ -503,7 +610,7 @@ async fn readings_of_the_past_answer_and_say_what_was_erased() {
 }
 
 /// Runs `hookswitch erase` on the test's database, with no account of Twilio's.
-fn command(app: &TestApp, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn command(app: &TestApp, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
         .arg("erase")
         .args(arguments)

@@ -5,8 +5,11 @@ use std::time::Duration;
 use hookswitch::audit::verify;
 use hookswitch::config;
 use hookswitch::events::Via;
+use hookswitch::ids::ConversationSid;
+use hookswitch::people::{self, Actor, Profile};
 use hookswitch::retention::{self, Class, Erased, Retention};
 use jiff::SignedDuration;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::seal_everything;
 use crate::support::app::{BUYER, LINE, PARTNER, TestApp, sid_of};
@@ -161,4 +164,101 @@ async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
     )
     .await;
     assert_eq!(told, ["legal_hold.set", "legal_hold.released"]);
+}
+
+#[tokio::test]
+async fn who_an_entry_about_one_of_ours_is_about_goes_with_the_log() {
+    let app = TestApp::start().await;
+    let by = Actor {
+        name: "crm".to_owned(),
+        via: Via::Api,
+        cause: None,
+    };
+    let profile = Profile {
+        name: "Maya Lopez".to_owned(),
+        team: None,
+        supervisor: None,
+        skills: std::collections::BTreeSet::new(),
+        capacity: None,
+        left_at: None,
+    };
+    let (mut conn, now) = (app.conn().await, app.clock.now());
+    people::put_agent(&mut conn, &"maya".parse().unwrap(), profile, None, &by, now)
+        .await
+        .unwrap();
+    assert_eq!(sql::count(app.pool(), "event where subject = 'maya'").await, 1);
+    app.clock.advance(SignedDuration::from_hours(25));
+    let rules = rules(&app, None, Some(DAY));
+    rules.run_all(Class::Log, false).await.unwrap();
+    assert_eq!(sql::count(app.pool(), "event where subject = 'maya'").await, 0);
+    seal_everything(&app.app.sealer).await;
+    verify(app.pool(), None, 1).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_hold_that_ends_sends_no_rule_back_to_the_beginning() {
+    let app = TestApp::start().await;
+    let held = sid_of(&app.group(Some("maya")).await);
+    let free = sid_of(&app.group_of(&["+15555550103", "+15555550104"]).await);
+    let (mut conn, now) = (app.conn().await, app.clock.now());
+    retention::hold(&mut conn, &held, "case 17", "legal", Via::Cli, now)
+        .await
+        .unwrap();
+    app.clock.advance(SignedDuration::from_hours(25));
+    let rules = rules(&app, Some(DAY), Some(DAY));
+    for class in [Class::Webhooks, Class::Log] {
+        rules.run_all(class, false).await.unwrap();
+    }
+    let come_to = "select concat_ws(' ', place, commit_xid, number) from retention_progress
+        where place in ('webhooks', 'answers', 'log') order by place";
+    let before = sql::values(app.pool(), come_to).await;
+    let now = app.clock.now();
+    retention::release(&mut conn, &held, "legal", Via::Cli, now)
+        .await
+        .unwrap();
+    assert_eq!(sql::values(app.pool(), come_to).await, before);
+    assert_eq!(sql::count(app.pool(), "retention_released").await, 3);
+
+    let of = |sid: &ConversationSid| {
+        format!("select (select count(*) from webhook where conversation_sid = '{sid}' and erased_at is null)
+            + (select count(*) from answer where conversation_sid = '{sid}' and erased_at is null)
+            + (select count(*) from event where conversation_sid = '{sid}' and erased is null and type not like 'legal_hold.%') ||''")
+    };
+    let left = async |sid| -> i64 {
+        let left = sql::value(app.pool(), &of(sid)).await.unwrap();
+        left.parse().unwrap()
+    };
+    assert_eq!(left(&free).await, 0);
+    let due = left(&held).await;
+    assert!(due > 10, "{due}");
+    for dry_run in [true, true, false] {
+        let mut done = Erased::default();
+        for class in [Class::Webhooks, Class::Log] {
+            let one = rules.run_all(class, dry_run).await.unwrap().unwrap();
+            done.erased += one.erased;
+            done.held += one.held;
+        }
+        assert_eq!(done, Erased { erased: due, held: 0 });
+    }
+    assert_eq!(left(&held).await, 0);
+    assert_eq!(sql::count(app.pool(), "retention_released").await, 0);
+}
+
+#[tokio::test]
+async fn the_rules_are_run_now_and_then_until_nothing_is_due() {
+    let app = TestApp::start().await;
+    let more = "insert into quarantined_webhook (account_sid, method, form, received_at, refusal)
+        select 'AC1', 'POST', 'a', now() - interval '10 days', 'no_signature' from generate_series(1, 1700)";
+    sql::execute(app.pool(), more).await;
+    let mut rules = rules(&app, Some(DAY), None);
+    rules.settings.every = Duration::from_millis(50);
+    let stop = CancellationToken::new();
+    let runs = tokio::spawn(rules.keep_running(stop.clone()));
+    while sql::count(app.pool(), "quarantined_webhook").await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    runs.await.unwrap();
+    let told = "event where type = 'retention.erased' and subject = 'quarantine'";
+    assert_eq!(sql::count(app.pool(), told).await, 4, "in batches");
 }

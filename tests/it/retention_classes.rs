@@ -9,6 +9,7 @@ use hookswitch::ids::ConversationSid;
 use hookswitch::outbox::NewOutboundMessage;
 use hookswitch::retention::{self, Class, Erased, Retention};
 use hookswitch::sweep::Found;
+use hookswitch::transfer::{Kind, NewTransfer};
 use hookswitch::twilio::requests::{ConversationUpdate, MessageUpdate};
 use jiff::SignedDuration;
 
@@ -355,4 +356,55 @@ async fn attributes_of_what_lives_stay_until_it_is_over() {
         .await
         .unwrap();
     assert_eq!(run.found, Found::default());
+}
+
+#[tokio::test]
+async fn what_people_wrote_of_transfers_goes_with_the_words_of_messages() {
+    let app = TestApp::start().await;
+    let sid = sid_of(&app.group(Some("maya")).await);
+    let offer = |to: &str| NewTransfer {
+        reason: Some("on leave".to_owned()),
+        note: Some("Likes to be called in the morning.".to_owned()),
+        introduction: Some("I take care of you from now on.".to_owned()),
+        ..TestApp::new_transfer(&sid, Kind::Warm, to)
+    };
+    let ended = app.app.api.transfers.start(offer("noor")).await.unwrap();
+    app.app
+        .api
+        .transfers
+        .decline(ended.transfer_id, "noor")
+        .await
+        .unwrap();
+    app.advance(SignedDuration::from_hours(25));
+    let open = app.app.api.transfers.start(offer("lena")).await.unwrap();
+    let rules = rules(
+        &app,
+        config::Retention {
+            message_bodies: Some(DAY),
+            ..keep_all()
+        },
+    );
+    let of_group = "conversation_sid = any(select conversation_sid from legal_hold)";
+    let now = app.clock.now();
+    retention::hold(&mut *app.conn().await, &sid, "case 17", "legal", Via::Cli, now)
+        .await
+        .unwrap();
+    let held = rules.run_all(Class::MessageBodies, false).await.unwrap();
+    assert_eq!(held, Some(Erased { erased: 0, held: 1 }));
+    let worded = format!("transfer where {of_group} and num_nonnulls(reason, note, introduction) = 3");
+    assert_eq!(sql::count(app.pool(), &worded).await, 2);
+    retention::release(&mut *app.conn().await, &sid, "legal", Via::Cli, now)
+        .await
+        .unwrap();
+    let due = Some(Erased { erased: 1, held: 0 });
+    assert_eq!(rules.run_all(Class::MessageBodies, true).await.unwrap(), due);
+    assert_eq!(rules.run_all(Class::MessageBodies, false).await.unwrap(), due);
+    let words = async |id| {
+        let transfer = app.transfer(id).await;
+        [transfer.reason, transfer.note, transfer.introduction].map(|words| words.is_some())
+    };
+    assert_eq!(words(ended.transfer_id).await, [false; 3]);
+    assert_eq!(words(open.transfer_id).await, [true; 3], "it is not over");
+    let again = rules.run_all(Class::MessageBodies, false).await.unwrap();
+    assert_eq!(again, Some(Erased::default()));
 }

@@ -38,6 +38,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("quarantined_webhook", "src/inbox/"),
     ("receipt_version", "src/mirror/"),
     ("retention_progress", "src/retention/"),
+    ("retention_released", "src/retention/"),
     ("seal", "src/audit/"),
     ("sweep_run", "src/sweep/"),
     ("task", "src/queue/"),

@@ -132,16 +132,14 @@ pub async fn erase_person(
     person: &Person,
     sends: &[Uuid],
 ) -> Result<i64, sqlx::Error> {
-    let quoted = serde_json::Value::from(person.exact()).to_string();
     let erased = sqlx::query!(
         r#"-- idempotency.erase_person
         update idempotency_key
         set response = '{"erased":true}', key = replace(key, $2, $4), location = replace(location, $2, $4)
-        where position(convert_to($1, 'UTF8') in response) > 0
-           or position(convert_to($2, 'UTF8') in response) > 0
+        where exists (select from unnest($1::text[]) as name where position(convert_to(name, 'UTF8') in response) > 0)
            or position($2 in key) > 0
            or exists (select from unnest($3::uuid[]) as send where position(convert_to(send::text, 'UTF8') in response) > 0)"#,
-        quoted,
+        &person.needles() as _,
         person.needle(),
         sends,
         person.pseudonym(),

@@ -16,19 +16,19 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     sqlx::query_scalar!(
         r#"-- mirror.conversations_of_person
         select conversation_sid as "sid!" from participant
-        where address = $1 or identity = $1 or position($2 in attributes) > 0
+        where address = $1 or identity = $1 or attributes like any($2)
         union select conversation_sid from participant_version
-        where address = $1 or identity = $1 or position($2 in attributes) > 0
+        where address = $1 or identity = $1 or attributes like any($2)
         union select conversation_sid from message
-        where author = $1 or position($2 in body) > 0 or position($2 in attributes) > 0 or position($2 in media) > 0
+        where author = $1 or body like any($2) or attributes like any($2) or media like any($2)
         union select conversation_sid from message_version
-        where author = $1 or position($2 in body) > 0 or position($2 in attributes) > 0 or position($2 in media) > 0
+        where author = $1 or body like any($2) or attributes like any($2) or media like any($2)
         union select conversation_sid from conversation
-        where position($2 in friendly_name) > 0 or position($2 in unique_name) > 0 or position($2 in attributes) > 0
+        where friendly_name like any($2) or unique_name like any($2) or attributes like any($2)
         union select conversation_sid from conversation_version
-        where position($2 in friendly_name) > 0 or position($2 in unique_name) > 0 or position($2 in attributes) > 0"#,
+        where friendly_name like any($2) or unique_name like any($2) or attributes like any($2)"#,
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
     )
     .fetch_all(conn)
     .await
@@ -215,12 +215,12 @@ async fn messages_naming(
         r#"-- mirror.messages_naming_person
         select message_sid as "sid!" from message
         where conversation_sid = $1
-          and position($2 in case when $3 = 'body' then concat(body, ' ', media) else attributes end) > 0
+          and case when $3 = 'body' then concat(body, ' ', media) else attributes end like any($2)
         union select message_sid from message_version
         where conversation_sid = $1
-          and position($2 in case when $3 = 'body' then concat(body, ' ', media) else attributes end) > 0"#,
+          and case when $3 = 'body' then concat(body, ' ', media) else attributes end like any($2)"#,
         sid.as_str(),
-        person.needle(),
+        &person.patterns() as _,
         column,
     )
     .fetch_all(conn)
@@ -237,14 +237,14 @@ async fn is_named_in_conversation(
         r#"-- mirror.is_named_in_conversation
         select exists (
             select from conversation
-            where conversation_sid = $1 and position($2 in case $3 when 'friendly_name' then friendly_name
-                when 'unique_name' then unique_name else attributes end) > 0
+            where conversation_sid = $1 and case $3 when 'friendly_name' then friendly_name
+                when 'unique_name' then unique_name else attributes end like any($2)
             union all
             select from conversation_version
-            where conversation_sid = $1 and position($2 in case $3 when 'friendly_name' then friendly_name
-                when 'unique_name' then unique_name else attributes end) > 0) as "is_named!""#,
+            where conversation_sid = $1 and case $3 when 'friendly_name' then friendly_name
+                when 'unique_name' then unique_name else attributes end like any($2)) as "is_named!""#,
         sid.as_str(),
-        person.needle(),
+        &person.patterns() as _,
         column,
     )
     .fetch_one(conn)
@@ -321,25 +321,44 @@ pub(super) async fn erase_versions_of_conversations(
     Ok(count(erased.rows_affected()))
 }
 
-/// Erases the person from among the users, where they are one.
+/// Erases the person from among the users, where they are one; of others only what names the person.
 pub async fn erase_user(
     conn: &mut PgConnection,
     person: &Person,
     now: Timestamp,
 ) -> Result<i64, sqlx::Error> {
-    let erased = sqlx::query!(
+    let own = sqlx::query!(
         "-- mirror.erase_user
         update chat_user
-        set identity = case when identity = $1 then $3 else identity end, friendly_name = null, attributes = null, erased_at = $4,
+        set identity = $2, friendly_name = null, attributes = null, erased_at = $3,
             erased = erasure_marks(erased, array['identity', 'friendly_name', 'attributes'],
-                jsonb_build_object('identity', identity, 'friendly_name', friendly_name, 'attributes', attributes), $3)
-        where identity = $1 or position($2 in attributes) > 0 or position($2 in friendly_name) > 0",
+                jsonb_build_object('identity', identity, 'friendly_name', friendly_name, 'attributes', attributes), $2)
+        where identity = $1",
         person.exact(),
-        person.needle(),
         person.pseudonym(),
+        now.to_sqlx() as _,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let naming = sqlx::query!(
+        "-- mirror.erase_from_users_naming_person
+        update chat_user
+        set friendly_name = case when 'friendly_name' = any(fields) then null else friendly_name end,
+            attributes = case when 'attributes' = any(fields) then null else attributes end,
+            erased = erasure_marks(erased, fields,
+                jsonb_build_object('friendly_name', friendly_name, 'attributes', attributes), null),
+            erased_at = $2
+        from (
+            select account_sid as account, user_sid as naming, array_remove(array[
+                case when friendly_name like any($1) then 'friendly_name' end,
+                case when attributes like any($1) then 'attributes' end], null) as fields
+            from chat_user
+        ) as named
+        where account_sid = account and user_sid = naming and cardinality(fields) > 0",
+        &person.patterns() as _,
         now.to_sqlx() as _,
     )
     .execute(conn)
     .await?;
-    Ok(count(erased.rows_affected()))
+    Ok(count(own.rows_affected() + naming.rows_affected()))
 }

@@ -56,9 +56,9 @@ pub(super) async fn erase(
         update participant
         set attributes = null, erased_at = $3,
             erased = erasure_marks(erased, array['attributes'], jsonb_build_object('attributes', attributes), null)
-        where conversation_sid = $1 and position($2 in attributes) > 0",
+        where conversation_sid = $1 and attributes like any($2)",
         sid.as_str(),
-        person.needle(),
+        &person.patterns() as _,
         now.to_sqlx() as _,
     )
     .execute(&mut *conn)
@@ -105,7 +105,7 @@ impl SeatVersions<'_> {
                 where conversation_sid = due.parent and participant_sid = due.key and aspect = 'content'
                   and ($6::timestamptz is null or version_at < $6)
                   and case when $5::text is null then not coalesce(erased, '{}') ? 'attributes'
-                      else address = $5 or identity = $5 or position($8::text in attributes) > 0 end
+                      else address = $5 or identity = $5 or attributes like any($8::text[]) end
                 returning participant_version.*
             ), masked as (
                 select conversation_sid, participant_sid, aspect, version_at, stated_at, learnt_at, proxy_address,
@@ -134,7 +134,7 @@ impl SeatVersions<'_> {
             self.person.map(Person::exact),
             self.before.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
             now.to_sqlx() as _,
-            self.person.map(Person::needle),
+            self.person.map(Person::patterns) as _,
         )
         .execute(conn)
         .await?;

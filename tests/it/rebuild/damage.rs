@@ -1,6 +1,6 @@
 //! Rows that somebody changed by hand: found, named, and set right when asked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookswitch::rebuild::report::{Class, Where};
 use hookswitch::rebuild::{Error, Rebuild, tables::TABLES};
@@ -273,10 +273,17 @@ async fn a_run_that_was_killed_leaves_nothing_and_the_next_one_begins_anew() {
     assert!(deaths > 3, "{deaths}");
     assert!(report.tables.iter().all(|table| table.unsourced.total() == 0));
     assert_nothing_differs(&assert_equal(&app).await);
+    // A session is buried by the server when it finds that nobody is at the other end.
+    let sessions = "select pid::text from pg_stat_activity where application_name = 'hookswitch rebuild'
+        and datname = current_database()";
+    // Others' sessions are shown to the owner alone.
+    let owner = app.database.pool(1).await;
+    while !sql::values(&owner, sessions).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let left = rows(
         &app,
-        "select relname::text from pg_class where relpersistence = 't' and relkind = 'r'
-        and not pg_is_other_temp_schema(relnamespace)",
+        "select relname::text from pg_class where relpersistence = 't' and relkind = 'r'",
     )
     .await;
     assert_eq!(left, Vec::<String>::new());
@@ -312,6 +319,67 @@ async fn a_swap_waits_no_longer_than_it_may_and_changes_nothing_then() {
     app.settle().await;
     assert_eq!(run(&app, SWAP).await.unwrap().damaged(), 1);
     assert_nothing_differs(&assert_equal(&app).await);
+}
+
+/// Users are of no conversation, so that only this lock keeps their erasing and a swap apart.
+#[tokio::test]
+async fn a_swap_waits_for_whoever_erases() {
+    let app = app_with_everything().await;
+    execute(&app, DAMAGES[0].sql).await;
+    let mut somebody = app.pool().begin().await.unwrap();
+    hookswitch::retention::lock(&mut somebody).await.unwrap();
+    let impatient = Rebuild {
+        locked_max: Duration::from_millis(300),
+        ..rebuild_of(&app)
+    };
+    let ended = Box::pin(impatient.run(SWAP, &mut |_| ())).await;
+    assert!(matches!(ended, Err(Error::TooLong(_))), "{ended:?}");
+    somebody.rollback().await.unwrap();
+    assert_eq!(run(&app, SWAP).await.unwrap().damaged(), 1);
+}
+
+/// The time counts from when somebody may be kept waiting, and a statement that is under way when it is up ends too.
+#[tokio::test]
+async fn a_swap_that_is_given_up_lets_go_of_its_locks() {
+    let app = app_with_everything().await;
+    execute(&app, "update message set body = 'Forged'").await;
+    let mut lanes = app.pool().begin().await.unwrap();
+    sqlx::query!("select lane from projection_lane for update")
+        .fetch_all(&mut *lanes)
+        .await
+        .unwrap();
+    let mut messages = app.pool().begin().await.unwrap();
+    sqlx::query!("select message_sid from message for update")
+        .fetch_all(&mut *messages)
+        .await
+        .unwrap();
+    let impatient = Rebuild {
+        locked_max: Duration::from_secs(2),
+        ..rebuild_of(&app)
+    };
+    let let_go_late = async {
+        let waits = "select pid::text from pg_stat_activity where application_name = 'hookswitch rebuild'
+            and datname = current_database() and wait_event_type = 'Lock'";
+        let owner = app.database.pool(1).await;
+        while sql::values(&owner, waits).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Most of its time is gone before it writes at all.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        lanes.rollback().await.unwrap();
+    };
+    let mut unwatched = |_: &_| ();
+    let swap = Box::pin(impatient.run(SWAP, &mut unwatched));
+    let (ended, ()) = tokio::join!(swap, let_go_late);
+    assert!(matches!(ended, Err(Error::TooLong(_))), "{ended:?}");
+    let given_up = Instant::now();
+    sqlx::query!("select lane from projection_lane for update")
+        .fetch_all(app.pool())
+        .await
+        .unwrap();
+    let kept = given_up.elapsed();
+    assert!(kept < Duration::from_secs(1), "{kept:?}");
+    messages.rollback().await.unwrap();
 }
 
 /// A sweep that compares Twilio with a forged row repairs what it sees, and its answer is a source from then on.
