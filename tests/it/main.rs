@@ -14,6 +14,7 @@ mod crash;
 mod embedded;
 mod erasure;
 mod group_text;
+mod handover;
 mod health;
 mod mirror;
 mod outage;
