@@ -21,6 +21,8 @@ use crate::{ledger, mirror, transfer};
 
 /// Between two looks how far transfers have come.
 const FOLLOW: SignedDuration = SignedDuration::from_millis(500);
+/// The same, where none is under way. Whoever does something about the plan has it looked at at once.
+const LOOK: SignedDuration = SignedDuration::from_mins(1);
 /// After so long in one run the task is given back, so that others see that it lives.
 const RUN_MAX: SignedDuration = SignedDuration::from_secs(20);
 /// Before people are judged anew, where somebody changed between deciding and giving.
@@ -38,13 +40,18 @@ enum Begun {
     Moved,
 }
 
+/// Who is on a line now; none: nobody.
+struct OnLine {
+    holder: Option<String>,
+}
+
 /// A conversation, a plan and a line of it, locked in this order.
 struct Ground {
     plan: Handover,
     line: Line,
     is_over: bool,
-    /// The outer `None`: there is no such line.
-    holder: Option<Option<String>>,
+    /// None: there is no such line.
+    on_line: Option<OnLine>,
     due_at: Timestamp,
     now: Timestamp,
 }
@@ -52,7 +59,7 @@ struct Ground {
 impl Handovers {
     /// Begins what is due, and says when to look again.
     pub(super) async fn give(&self, plan: &Handover) -> Result<Next, Failure> {
-        self.follow(plan).await?;
+        let mut is_under_way = self.follow(plan).await?;
         let began = self.clock.now();
         let mut decided_anew = false;
         loop {
@@ -74,17 +81,16 @@ impl Handovers {
             };
             if plan.pace().due(now).is_none() {
                 let due = plan.next_due_at.unwrap_or(now);
-                let pause = due
-                    .duration_since(now)
-                    .min(FOLLOW)
-                    .max(SignedDuration::from_millis(1));
-                return Ok(Next::Wait(pause));
+                let at_most = if is_under_way { FOLLOW } else { LOOK };
+                let pause = due.duration_since(now).min(at_most);
+                return Ok(Next::Wait(pause.max(SignedDuration::from_millis(1))));
             }
             if now.duration_since(began) > RUN_MAX {
                 return Ok(Next::Wait(SignedDuration::ZERO));
             }
             match self.begin(&plan, &sid, &line).await? {
-                Begun::Started | Begun::Passed | Begun::Moved => {}
+                Begun::Started => is_under_way = true,
+                Begun::Passed | Begun::Moved => {}
                 Begun::DecideAnew if decided_anew => return Ok(Next::Wait(DECIDE_AGAIN)),
                 Begun::DecideAnew => {
                     decided_anew = true;
@@ -115,9 +121,7 @@ impl Handovers {
         if left > 0 {
             let at = store::next_not_before(&mut transaction, plan.handover_id).await?;
             let pause = at.map_or(FOLLOW, |at| at.duration_since(now));
-            return Ok(Next::Wait(
-                pause.clamp(SignedDuration::from_millis(1), SignedDuration::from_mins(1)),
-            ));
+            return Ok(Next::Wait(pause.clamp(SignedDuration::from_millis(1), LOOK)));
         }
         plan.updated_at = now;
         match plan.direction {
@@ -198,7 +202,7 @@ impl Handovers {
             plan,
             line,
             is_over: conversation.is_none_or(|conversation| conversation.is_over()),
-            holder,
+            on_line: holder.map(|holder| OnLine { holder }),
             due_at,
             now,
         }))
@@ -210,7 +214,8 @@ impl Handovers {
         mut ground: Ground,
     ) -> Result<Begun, Failure> {
         let Ground { plan, line, now, .. } = &ground;
-        if let Some(why) = not_theirs(&plan.leaver, ground.is_over, ground.holder.as_ref()) {
+        let holder = ground.on_line.as_ref().map(|on_line| &on_line.holder);
+        if let Some(why) = not_theirs(&plan.leaver, ground.is_over, holder) {
             return skip(transaction, ground, why).await;
         }
         let started = match (line.action, &line.to) {
@@ -268,11 +273,13 @@ impl Handovers {
         mut ground: Ground,
     ) -> Result<Begun, Failure> {
         let given = given_to(&mut transaction, &ground.line).await?;
-        let why = match &ground.holder {
+        let why = match &ground.on_line {
             _ if ground.is_over => Some("conversation_closed"),
             None => Some("line_gone"),
-            Some(holder) if holder.as_deref() == Some(ground.plan.leaver.as_str()) => Some("already_back"),
-            Some(holder) if *holder != given => Some("changed_hands"),
+            Some(OnLine { holder }) if holder.as_deref() == Some(ground.plan.leaver.as_str()) => {
+                Some("already_back")
+            }
+            Some(OnLine { holder }) if *holder != given => Some("changed_hands"),
             Some(_) => None,
         };
         if let Some(why) = why {
@@ -296,15 +303,15 @@ impl Handovers {
         }
     }
 
-    /// Writes down what became of lines whose transfers have ended.
-    pub(super) async fn follow(&self, seen: &Handover) -> Result<(), sqlx::Error> {
+    /// Writes down what became of lines whose transfers have ended. Answers whether others are under way.
+    pub(super) async fn follow(&self, seen: &Handover) -> Result<bool, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let ended = store::ended(&mut transaction, seen.handover_id).await?;
         if ended.is_empty() {
-            return Ok(());
+            return store::is_under_way(&mut transaction, seen.handover_id).await;
         }
         let Some(plan) = store::lock(&mut transaction, seen.handover_id).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let now = self.clock.now();
         let mut told = Vec::new();
@@ -338,7 +345,9 @@ impl Handovers {
             told.push(line_ended(&plan, &line, now));
         }
         events::append(&mut transaction, &told).await?;
-        transaction.commit().await
+        let is_under_way = store::is_under_way(&mut transaction, plan.handover_id).await?;
+        transaction.commit().await?;
+        Ok(is_under_way)
     }
 }
 

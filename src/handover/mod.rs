@@ -12,6 +12,7 @@ mod assign;
 pub mod enumerate;
 pub mod erase;
 mod give;
+mod leaver;
 mod operations;
 pub mod pace;
 pub mod plan;

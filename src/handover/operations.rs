@@ -10,13 +10,14 @@ use crate::clock::Clock;
 use crate::config;
 use crate::events::{Kind, Via};
 use crate::handover::assign::assign;
+use crate::handover::leaver::{set_leaver, unset_leaver};
 use crate::handover::tell::tell;
 use crate::handover::{
     Because, Becomes, Direction, Handover, LineState, Otherwise, Phase, RETURN_TASK, Rule, State, WORK_TASK,
     store,
 };
 use crate::ids::{ConversationSid, Identity, PhoneNumber, new_id};
-use crate::people::{self, NewAvailability, PutAgentError, SetAvailabilityError, Slug, Status};
+use crate::people::{self, Slug};
 use crate::queue::{self, NewTask};
 use crate::transfer::Transfers;
 
@@ -471,114 +472,6 @@ async fn check(conn: &mut PgConnection, new: &NewHandover, now: Timestamp) -> Re
 async fn is_somebody(conn: &mut PgConnection, identity: &Identity) -> Result<bool, sqlx::Error> {
     Ok(people::find_agent(conn, identity.as_str()).await?.is_some()
         || people::is_seen(conn, identity.as_str()).await?)
-}
-
-fn actor(plan: &Handover, by: &str, via: Via) -> people::Actor {
-    people::Actor {
-        name: by.to_owned(),
-        via,
-        cause: Some(format!("handover:{}", plan.handover_id)),
-    }
-}
-
-/// From now on nothing new comes to the leaver, where the plan says so. Who has left already stays so.
-async fn set_leaver(
-    conn: &mut PgConnection,
-    plan: &mut Handover,
-    by: &str,
-    via: Via,
-    now: Timestamp,
-) -> Result<(), HandoverError> {
-    let Some(becomes) = plan.leaver_becomes else {
-        return Ok(());
-    };
-    let agent = people::find_agent(conn, plan.leaver.as_str()).await?;
-    let agent = agent.ok_or(HandoverError::LeaverGone)?;
-    let actor = actor(plan, by, via);
-    match becomes {
-        Becomes::Left if agent.has_left(now) => return Ok(()),
-        Becomes::Left => {
-            let mut profile = agent.profile;
-            profile.left_at = Some(now);
-            people::put_agent(conn, &plan.leaver, profile, None, &actor, now)
-                .await
-                .map_err(of_put)?;
-        }
-        Becomes::Away => {
-            let new = NewAvailability {
-                status: Status::Away,
-                reason: Some("handover".to_owned()),
-                until: plan.return_at,
-                by: None,
-            };
-            people::set_availability(conn, &plan.leaver, new, &actor, now)
-                .await
-                .map_err(of_set)?;
-        }
-    }
-    plan.leaver_changed_at = Some(now);
-    Ok(())
-}
-
-/// Takes back what the run made of the leaver, where it is still as the run made it.
-async fn unset_leaver(
-    conn: &mut PgConnection,
-    plan: &mut Handover,
-    by: &str,
-    via: Via,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let (Some(becomes), Some(changed_at)) = (plan.leaver_becomes, plan.leaver_changed_at.take()) else {
-        return Ok(());
-    };
-    let Some(agent) = people::find_agent(conn, plan.leaver.as_str()).await? else {
-        return Ok(());
-    };
-    let actor = actor(plan, by, via);
-    let done = match becomes {
-        Becomes::Left if agent.profile.left_at == Some(changed_at) => {
-            let mut profile = agent.profile;
-            profile.left_at = None;
-            let put = people::put_agent(conn, &plan.leaver, profile, None, &actor, now).await;
-            put.map(|_| ()).map_err(of_put)
-        }
-        Becomes::Away
-            if agent.availability.at(now).status == Status::Away
-                && agent.availability.until == plan.return_at =>
-        {
-            let new = NewAvailability {
-                status: Status::Available,
-                reason: None,
-                until: None,
-                by: None,
-            };
-            let set = people::set_availability(conn, &plan.leaver, new, &actor, now).await;
-            set.map(|_| ()).map_err(of_set)
-        }
-        Becomes::Left | Becomes::Away => Ok(()),
-    };
-    match done {
-        Err(HandoverError::Database(error)) => Err(error),
-        // It cannot be as it was any more: then it stays as it is, and the lines say so.
-        _ => Ok(()),
-    }
-}
-
-fn of_put(error: PutAgentError) -> HandoverError {
-    match error {
-        PutAgentError::Database(error) => error.into(),
-        PutAgentError::VersionConflict { .. }
-        | PutAgentError::TeamUnknown
-        | PutAgentError::SupervisorUnknown
-        | PutAgentError::SupervisorCycle { .. } => HandoverError::LeaverGone,
-    }
-}
-
-fn of_set(error: SetAvailabilityError) -> HandoverError {
-    match error {
-        SetAvailabilityError::Database(error) => error.into(),
-        SetAvailabilityError::NotFound | SetAvailabilityError::EndPassed => HandoverError::LeaverGone,
-    }
 }
 
 /// Has the work on a plan done, or looked at, now.

@@ -105,8 +105,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_stretch_has_more_than_the_rate_and_the_slack(
-            rate in 1_u32..3_000,
-            steps in proptest::collection::vec(0_i64..5_000_000, 1..200),
+            rate in 1_u32..600,
+            steps in proptest::collection::vec(0_i64..5_000_000, 1..60),
         ) {
             let mut now = 0;
             let looks: Vec<i64> = steps.into_iter().map(|step| { now += step; now }).collect();

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::events::{self, Kind, NewEvent, Via};
-use crate::handover::{Handover, Line};
+use crate::handover::{BackState, Handover, Line};
 use crate::ids::AccountSid;
 
 /// Writes the log entry of a plan's change.
@@ -46,8 +46,10 @@ pub(super) async fn tell(
     events::append(conn, &[event]).await
 }
 
-/// A line of a plan has come to its end, on its way out or back.
+/// Counts a line that has come to its end, and says so to the log: on its way out or back.
 pub(super) fn line_ended(plan: &Handover, line: &Line, now: Timestamp) -> NewEvent {
+    let end = line.back_state.map_or(line.state.as_str(), BackState::as_str);
+    metrics::counter!("hookswitch_handover_lines_total", "end" => end).increment(1);
     NewEvent {
         kind: Kind::HandoverLineEnded,
         account_sid: AccountSid::try_from(line.account_sid.as_str()).ok(),

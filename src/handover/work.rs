@@ -94,12 +94,11 @@ impl Handovers {
             (State::Running, Phase::Giving) => self.give(&plan).await,
             (State::Planning, Phase::Giving)
             | (State::Draft | State::Paused | State::Completed | State::Cancelled | State::Returned, _) => {
-                self.follow(&plan).await?;
-                let mut conn = self.pool.acquire().await?;
-                let counts = store::counts(&mut conn, handover_id).await?;
-                Ok(match counts.under_way() {
-                    0 => Next::Done,
-                    _ => Next::Wait(FOLLOW),
+                let is_under_way = self.follow(&plan).await?;
+                Ok(if is_under_way {
+                    Next::Wait(FOLLOW)
+                } else {
+                    Next::Done
                 })
             }
         }

@@ -20,7 +20,7 @@ use crate::handover::{
     Otherwise, Passed, Phase, Rule, Spread, State as Stage,
 };
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
-use crate::people::judge::Needs;
+use crate::people::judge::{Needs, Unavailable};
 use crate::people::{Slug, questions};
 use crate::web::extract::{Path, Query};
 use crate::web::field::{Errors, Field, Flag};
@@ -362,7 +362,7 @@ async fn detail(
                     .person
                     .as_ref()
                     .and_then(|person| person.agent.profile.capacity),
-                unavailable: one.skipped.as_ref().map(|why| why.code()),
+                unavailable: one.skipped.as_ref().map(Unavailable::code),
                 to: one.identity,
             })
             .collect(),

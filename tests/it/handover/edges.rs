@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{Desk, count, kind, over_the_team, to_ada, told};
+use crate::support::app::Wanted;
 use crate::support::tables;
 
 #[tokio::test]
@@ -211,4 +212,30 @@ async fn while_twilio_does_not_answer_the_plan_waits_and_says_why() {
     desk.app.advance(SignedDuration::from_mins(11));
     let plan = desk.until(id, |plan| plan.state == State::Draft).await;
     assert_eq!(plan.waiting_error, None);
+}
+
+#[tokio::test]
+async fn a_line_that_changed_hands_too_often_waits_while_others_go_on() {
+    let desk = Desk::open_with(Wanted {
+        hops_per_hour: 1,
+        ..Wanted::default()
+    })
+    .await;
+    let sids = desk.groups(1_000, 3, "maya").await;
+    desk.change_silently(&sids[0], "zoe").await;
+    desk.app.sweep().await;
+    desk.app.start_transfer(&sids[0], Kind::Cold, "maya").await;
+    desk.app.settle_for(SignedDuration::from_secs(5)).await;
+    let id = desk.draft(to_ada()).await.handover_id;
+    desk.run(id).await;
+    for _ in 0..5 {
+        desk.app.settle_for(SignedDuration::from_secs(2)).await;
+    }
+    let counts = desk.counts(id).await;
+    assert_eq!((counts.handed_over, counts.waiting), (2, 1), "{counts:?}");
+    let line = &desk.lines(id).await[0];
+    assert!(line.not_before.is_some(), "{line:?}");
+    desk.app.advance(SignedDuration::from_hours(1));
+    assert_eq!(desk.ended(id).await.state, State::Completed);
+    assert_eq!(count(desk.holders(&sids).await), [("ada".to_owned(), 3)].into());
 }

@@ -2,7 +2,9 @@
 //! when somebody pauses it, kills it, or changes things behind its back.
 
 mod back;
+mod command;
 mod edges;
+mod faults;
 mod flow;
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::app::{ACCOUNT, LINE, TestApp, http, sid_of};
+use crate::support::app::{ACCOUNT, LINE, TestApp, Wanted, http, sid_of};
 use crate::support::tables;
 
 /// The service, with a key that may do everything.
@@ -35,7 +37,11 @@ struct Desk {
 impl Desk {
     /// A team of three in sales, of whom `cyd` is away, their supervisor `sam`, and `maya`, who is about to leave.
     async fn open() -> Self {
-        let app = TestApp::start().await;
+        Self::open_with(Wanted::default()).await
+    }
+
+    async fn open_with(wanted: Wanted) -> Self {
+        let app = TestApp::start_with(wanted).await;
         let made = auth::create(&mut *app.conn().await, "desk", &[Scope::Admin], app.clock.now())
             .await
             .unwrap();

@@ -3,9 +3,10 @@
 //! It works on the database, beside the service or without it: while it shows how far a plan has come, it does the work on it
 //! too. Stopped, the service goes on with it, or the next `run`.
 
-use std::io::{IsTerminal as _, Write as _};
+mod show;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum};
@@ -17,14 +18,12 @@ use uuid::Uuid;
 
 use crate::accounts::Accounts;
 use crate::cli::database::Database;
-use crate::cli::progress::bar;
 use crate::cli::{output, signals};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Via;
 use crate::handover::{
-    self, Becomes, Counts, Direction, Filter, Handover, Handovers, Line, LineState, NewHandover, Otherwise,
-    Rule, Spread, State,
+    self, Becomes, Counts, Filter, Handover, Handovers, NewHandover, Otherwise, Rule, Spread, State,
 };
 use crate::ids::Identity;
 use crate::people::judge::Needs;
@@ -33,6 +32,8 @@ use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
 use crate::transfer::{self, Transfers};
 use crate::{db, ledger, mirror};
+
+use self::show::{Progress, counted, say, told};
 
 /// What to do about handovers.
 #[derive(Debug, clap::Args)]
@@ -68,6 +69,7 @@ enum Action {
     RollBack(Verb),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they are the flags of a command")]
 #[derive(Debug, clap::Args)]
 struct PlanArgs {
     /// Whose lines
@@ -494,172 +496,11 @@ fn refused(error: handover::HandoverError) -> anyhow::Error {
     }
 }
 
-fn say(plan: &Handover) {
-    let way = match plan.direction {
-        Direction::Out => "",
-        Direction::Back => ", going back",
-    };
-    let waits = plan
-        .waiting_error
-        .as_ref()
-        .map(|error| format!("; waits for Twilio: {error}"))
-        .unwrap_or_default();
-    let returns = plan
-        .return_at
-        .map(|at| format!("; returns {at:.0}"))
-        .unwrap_or_default();
-    output::line(format!(
-        "{}  {}  {}{way}{returns}{waits}",
-        plan.handover_id,
-        plan.leaver,
-        plan.state.as_str()
-    ));
-}
-
-/// What there is of each, without what there is none of.
-fn counted(counts: &Counts) -> String {
-    let named = [
-        (counts.lines, "in all"),
-        (counts.in_doubt, "in doubt"),
-        (counts.waiting, "waiting"),
-        (counts.transferring, "under way"),
-        (counts.handed_over, "handed over"),
-        (counts.stays, "stay"),
-        (counts.skipped, "skipped"),
-        (counts.failed, "failed"),
-        (counts.cancelled, "cancelled"),
-        (counts.going_back, "going back"),
-        (counts.returned, "returned"),
-        (counts.kept, "kept"),
-        (counts.back_failed, "failed to go back"),
-    ];
-    let some: Vec<String> = named
-        .iter()
-        .filter(|(number, what)| *number > 0 || *what == "in all")
-        .map(|(number, what)| format!("{number} {what}"))
-        .collect();
-    some.join(", ")
-}
-
-/// One line of a plan on one line.
-fn told(line: &Line) -> String {
-    let to = match (&line.to, line.action) {
-        (Some(to), _) => format!("to {to}"),
-        (None, Some(handover::Action::Release)) => "to nobody".to_owned(),
-        (None, _) => "stays".to_owned(),
-    };
-    let why = line.why.as_deref().unwrap_or("-");
-    let passed: Vec<String> = line
-        .passed
-        .iter()
-        .map(|one| format!("{} {}", one.to, one.why))
-        .collect();
-    let passed = match passed.is_empty() {
-        true => String::new(),
-        false => format!("; not {}", passed.join(", ")),
-    };
-    let outcome = line
-        .outcome
-        .as_ref()
-        .filter(|_| line.state != LineState::Stays)
-        .map(|outcome| format!(" ({outcome})"))
-        .unwrap_or_default();
-    let back = line.back_state.map_or(String::new(), |back| {
-        let why = line
-            .back_outcome
-            .as_ref()
-            .map(|why| format!(" ({why})"))
-            .unwrap_or_default();
-        format!("; {}{why}", back.as_str())
-    });
-    format!(
-        "{}  {}  {}{outcome}  {to}  by {why}{passed}{back}",
-        line.conversation_sid,
-        line.finding.as_str(),
-        line.state.as_str()
-    )
-}
-
-/// How far a plan has come, on standard error: a bar on a terminal, and a line now and then where there is none.
-struct Progress {
-    on_terminal: bool,
-    shown: Option<Instant>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self {
-            on_terminal: std::io::stderr().is_terminal(),
-            shown: None,
-        }
-    }
-
-    fn show(&mut self, plan: &Handover, counts: &Counts) {
-        let pause = if self.on_terminal {
-            Duration::from_millis(100)
-        } else {
-            Duration::from_secs(10)
-        };
-        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let (done, expected) = far(plan, counts);
-        let text = counted(counts);
-        if self.on_terminal {
-            write!(
-                std::io::stderr().lock(),
-                "\r\u{1b}[K{} {text}",
-                bar(done, expected)
-            )
-            .ok();
-        } else {
-            writeln!(std::io::stderr().lock(), "{text}").ok();
-        }
-    }
-
-    /// Leaves the line of the bar.
-    fn end(&mut self) {
-        if self.on_terminal && self.shown.take().is_some() {
-            writeln!(std::io::stderr().lock()).ok();
-        }
-    }
-}
-
-/// How many lines are done with, of how many.
-fn far(plan: &Handover, counts: &Counts) -> (i64, i64) {
-    match (plan.state, plan.direction) {
-        (State::Planning, _) => (counts.lines - counts.in_doubt, counts.lines),
-        (_, Direction::Out) => (counts.lines - counts.waiting - counts.transferring, counts.lines),
-        (_, Direction::Back) => (
-            counts.returned + counts.kept + counts.back_failed,
-            counts.handed_over + counts.transferring,
-        ),
-    }
-}
-
 fn reason(text: &str) -> Result<String, &'static str> {
     let length = text.chars().count();
     if !text.trim().is_empty() && length <= 200 && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {
         Err("expected 1 to 200 characters in one line")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_there_is_none_of_is_not_counted_out() {
-        let counts = Counts {
-            lines: 12,
-            handed_over: 9,
-            skipped: 3,
-            ..Counts::default()
-        };
-        assert_eq!(counted(&counts), "12 in all, 9 handed over, 3 skipped");
-        assert_eq!(counted(&Counts::default()), "0 in all");
     }
 }
