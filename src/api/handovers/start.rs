@@ -4,12 +4,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::HandoverBody;
-use crate::api::Api;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Post};
+use crate::api::{Api, conflict};
 use crate::events::Via;
 use crate::handover::{Becomes, NewHandover, Otherwise, Rule, Spread, StartHandoverError};
 use crate::ids::Identity;
@@ -196,30 +197,33 @@ fn read_rules(errors: &mut Errors, rules: Vec<RuleWanted>) -> Vec<Rule> {
 impl From<StartHandoverError> for Problem {
     fn from(error: StartHandoverError) -> Self {
         let detail = error.to_string();
-        let (field, code) = match &error {
-            StartHandoverError::Database(_) => ("", ""),
-            StartHandoverError::LeaverUnknown => ("leaver", "unknown_person"),
-            StartHandoverError::LeaverNoAgent => ("leaver_becomes", "no_agent"),
-            StartHandoverError::PersonUnknown { .. } => ("rules", "unknown_person"),
-            StartHandoverError::LeaverNamed => ("rules", "is_the_leaver"),
-            StartHandoverError::TeamUnknown { .. } => ("rules", "unknown_team"),
-            StartHandoverError::ReturnPassed => ("return_at", "passed"),
+        let wrong = |field: &str, code| {
+            let mut errors = Errors::of_body();
+            errors.add(field, code, detail.as_str());
+            errors.finish::<()>(None).err().unwrap_or(Self::Internal)
         };
-        let detail = match &error {
-            StartHandoverError::PersonUnknown { identity } => {
-                format!("nobody has the identity {identity}, here or at Twilio as far as we know")
-            }
-            StartHandoverError::TeamUnknown { team } => format!("there is no team {team}"),
-            _ => detail,
-        };
-        if let StartHandoverError::Database(error) = error {
-            return error.into();
-        }
-        let mut errors = Errors::of_body();
-        errors.add(field, code, detail);
-        match errors.finish::<()>(None) {
-            Err(problem) => problem,
-            Ok(()) => Self::Internal,
+        match error {
+            StartHandoverError::LeaverNamed => wrong("rules", "is_the_leaver"),
+            StartHandoverError::ReturnPassed => wrong("return_at", "passed"),
+            StartHandoverError::LeaverUnknown => Self::conflict(
+                "leaver_unknown",
+                "nobody has the identity of the leaver, here or at Twilio as far as we know: correct it",
+            ),
+            StartHandoverError::LeaverNoAgent => Self::conflict(
+                "leaver_no_agent",
+                "the leaver is none of our agents, so that they cannot be set away or as having left: add them, or leave out `leaver_becomes`",
+            ),
+            StartHandoverError::PersonUnknown { identity } => conflict(
+                "person_unknown",
+                "somebody named has an identity that nobody has, here or at Twilio as far as we know: add them, or correct it",
+                json!({ "identities": [identity] }),
+            ),
+            StartHandoverError::TeamUnknown { team } => conflict(
+                "team_unknown",
+                "there is no such team: add it, or correct it",
+                json!({ "team": team }),
+            ),
+            StartHandoverError::Database(error) => error.into(),
         }
     }
 }
