@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
 use crate::erasure::{self, Eraser, Erasures};
 use crate::group_text::{self, GroupTexts};
+use crate::handover::{self, Handovers};
 use crate::health::{self, Health};
 use crate::inbox::pace::Pace;
 use crate::inbox::process::Projector;
@@ -112,6 +113,13 @@ impl App {
             clock: clock.clone(),
             accounts: accounts.clone(),
         };
+        let handovers = Handovers {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            accounts: accounts.clone(),
+            transfers: transfers.clone(),
+            settings: config.handover,
+        };
         let outbox = Outbox {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -129,7 +137,12 @@ impl App {
             ..queue::Settings::default()
         };
         let health = Health::new(pool.clone(), clock.clone(), accounts.clone(), &config.health)?;
-        let handlers = handlers(&config, &pool, &clock, &accounts, &transfers, &health);
+        let mut handlers = handlers(&config, &pool, &clock, &accounts, &transfers, &health);
+        handlers.push((handover::WORK_TASK, Arc::new(handover::Work(handovers.clone()))));
+        handlers.push((
+            handover::RETURN_TASK,
+            Arc::new(handover::Return(handovers.clone())),
+        ));
         let worker = Worker::new(pool.clone(), clock.clone(), handlers, settings);
         let sweeper = Sweeper::new(
             pool.clone(),
@@ -148,6 +161,7 @@ impl App {
             clock: clock.clone(),
             transfers,
             group_texts,
+            handovers,
             outbox,
             completeness: Totals::new(pool.clone(), clock.clone()),
             erasures: Erasures {

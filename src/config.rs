@@ -29,6 +29,7 @@ pub struct Config {
     pub projection: Projection,
     pub queue: Queue,
     pub transfer: Transfer,
+    pub handover: Handover,
     pub group_text: GroupText,
     pub sweep: Sweep,
     pub health: Health,
@@ -142,6 +143,14 @@ pub struct Transfer {
     /// None: a line that is released is left to nobody.
     #[serde(default)]
     pub release_to: Option<Identity>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// Of a plan that does not say it.
+    #[serde(deserialize_with = "lines_per_minute")]
+    pub lines_per_minute: u32,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -559,6 +568,12 @@ fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duratio
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| D::Error::custom("expected a duration like \"10s\" or \"PT5M\""))
+}
+
+fn lines_per_minute<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Some(u32::deserialize(deserializer)?)
+        .filter(|lines| (1..=60_000).contains(lines))
+        .ok_or_else(|| D::Error::custom("expected a whole number from 1 to 60000"))
 }
 
 /// How long something is kept: `keep`, or a number of days like `90d`.

@@ -21,6 +21,7 @@ mod conversations;
 mod erasures;
 mod events;
 mod group_texts;
+mod handovers;
 mod health;
 pub mod idempotency;
 mod ledger_then;
@@ -53,6 +54,7 @@ use crate::clock::Clock;
 use crate::db::Notices;
 use crate::erasure::Erasures;
 use crate::group_text::GroupTexts;
+use crate::handover::Handovers;
 use crate::health::Health;
 use crate::outbox::Outbox;
 use crate::sweep::Totals;
@@ -71,6 +73,7 @@ pub struct Api {
     pub clock: Clock,
     pub transfers: Transfers,
     pub group_texts: GroupTexts,
+    pub handovers: Handovers,
     pub outbox: Outbox,
     pub completeness: Totals,
     pub erasures: Erasures,
@@ -116,6 +119,15 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(transfers::force))
         .routes(routes!(transfers::release))
         .routes(routes!(transfers::hand_back))
+        .routes(routes!(handovers::start, handovers::list))
+        .routes(routes!(handovers::show))
+        .routes(routes!(handovers::lines))
+        .routes(routes!(handovers::decide))
+        .routes(routes!(handovers::run))
+        .routes(routes!(handovers::pause))
+        .routes(routes!(handovers::resume))
+        .routes(routes!(handovers::cancel))
+        .routes(routes!(handovers::roll_back))
         .routes(routes!(lines::tenures))
         .routes(routes!(versions::of_conversation))
         .routes(routes!(versions::of_participant))

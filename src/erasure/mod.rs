@@ -27,7 +27,7 @@ use crate::ids::new_id;
 use crate::mirror::erase::person as mirror;
 use crate::person::{Person, Subject};
 use crate::queue::{self, NewTask};
-use crate::{group_text, outbox, transfer};
+use crate::{group_text, handover, outbox, transfer};
 
 pub use store::{find, page};
 pub use work::{BUDGET, Eraser};
@@ -366,7 +366,8 @@ impl Erasures {
 async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool, sqlx::Error> {
     Ok(transfer::erase::is_at_work(conn, person).await?
         || outbox::erase::is_at_work(conn, person).await?
-        || group_text::erase::is_at_work(conn, person).await?)
+        || group_text::erase::is_at_work(conn, person).await?
+        || handover::erase::is_at_work(conn, person).await?)
 }
 
 /// Never who it is about.

@@ -23,7 +23,7 @@ use crate::inbox::erase::{self as inbox, ErasedPage};
 use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers::{self, ErasedAnswers};
-use crate::{group_text, health, ledger, outbox, people, retention, transfer};
+use crate::{group_text, handover, health, ledger, outbox, people, retention, transfer};
 
 /// How much of what was erased.
 pub(super) type Counts = Vec<(&'static str, i64)>;
@@ -129,6 +129,7 @@ pub(super) async fn in_rest(
 ) -> Result<Counts, sqlx::Error> {
     Ok(vec![
         ("group_texts", group_text::erase::erase(conn, person, held).await?),
+        ("handovers", handover::erase::erase(conn, person, held).await?),
         ("line_findings", health::erase::erase(conn, person, held).await?),
         ("users", of_mirror::erase_user(conn, person, now).await?),
         ("people", people::erase::erase(conn, person, now).await?),

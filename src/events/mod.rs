@@ -149,6 +149,24 @@ texts! {
         TeamRemoved = "team.removed",
         /// A file of people was brought in; each change has its own entry, with this one's subject as its cause.
         PeopleImported = "people.imported",
+        /// Somebody asked for a plan that hands over all lines of a person.
+        HandoverRequested = "handover.requested",
+        /// Its lines are found, and it is decided to whom each goes: `counts` say how many.
+        HandoverPlanned = "handover.planned",
+        /// Lines of the draft were decided about by hand.
+        HandoverChanged = "handover.changed",
+        HandoverStarted = "handover.started",
+        HandoverPaused = "handover.paused",
+        HandoverResumed = "handover.resumed",
+        HandoverCancelled = "handover.cancelled",
+        /// What was handed over goes back: `back_because` says why.
+        HandoverTurnedRound = "handover.turned_round",
+        HandoverCompleted = "handover.completed",
+        HandoverReturned = "handover.returned",
+        /// A line of a plan came to its end, on its way out or back: `state` or `back_state`, and the outcome, say which.
+        HandoverLineEnded = "handover.line_ended",
+        /// Somebody asked for something that the plan's state did not allow: `verb`, `by` and `code` say what.
+        HandoverRefused = "handover.refused",
         /// The mirror was made anew, and what differed was written: `tables` says how much.
         MirrorRebuilt = "mirror.rebuilt",
     }

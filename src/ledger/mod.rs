@@ -6,6 +6,7 @@
 
 pub mod derive;
 pub mod erase;
+mod held;
 mod lease;
 mod load;
 mod store;
@@ -17,6 +18,7 @@ use crate::events::Via;
 use crate::ids::{ConversationSid, ParticipantSid, PhoneNumber};
 use crate::mirror::Version;
 
+pub use held::{Held, held_by, last_holders_besides};
 pub use lease::{Lease, LeaseHeld, acquire_line, line_fence_holds, release_line, take_line_away};
 pub use load::loads;
 pub use store::{

@@ -16,6 +16,7 @@ mod erased_columns;
 mod erasure;
 mod erasure_meanwhile;
 mod group_text;
+mod handover;
 mod health;
 mod mirror;
 mod outage;

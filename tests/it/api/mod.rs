@@ -27,6 +27,7 @@ use hookswitch::db::Notices;
 use hookswitch::erasure::Erasures;
 use hookswitch::events::Via;
 use hookswitch::group_text::GroupTexts;
+use hookswitch::handover::Handovers;
 use hookswitch::health::Health;
 use hookswitch::ids::{AccountSid, ConversationSid, MessageSid, ParticipantSid, ReceiptSid};
 use hookswitch::mirror::change::{
@@ -81,6 +82,17 @@ pub(super) async fn office() -> Office {
             pool: pool.clone(),
             clock: clock.clone(),
             settings: config.transfer.clone(),
+        },
+        handovers: Handovers {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            accounts: Accounts::new(&config.twilio).unwrap(),
+            transfers: Transfers {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                settings: config.transfer.clone(),
+            },
+            settings: config.handover,
         },
         group_texts: GroupTexts {
             pool: pool.clone(),

@@ -1,0 +1,107 @@
+//! `hookswitch handover`: without the service, since nothing works by itself here.
+
+use secrecy::ExposeSecret as _;
+
+use super::Desk;
+use crate::support::app::{ACCOUNT, LINE, TOKEN};
+
+impl Desk {
+    async fn command(&self, args: &[&str]) -> (bool, String) {
+        let account = &self.app.config.twilio.accounts[0];
+        let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+            .arg("handover")
+            .args(args)
+            .env_clear()
+            .env("DATABASE_URL", self.app.database.url().expose_secret())
+            .env("HOOKSWITCH__TWILIO__BASE_URL", self.app.sandbox.base_url())
+            .env("TWILIO_ACCOUNT_SID", ACCOUNT)
+            .env("TWILIO_AUTH_TOKEN", TOKEN)
+            .env("TWILIO_SERVICE_SID", account.service_sid.as_str())
+            .env(
+                "TWILIO_MESSAGING_SERVICE_SID",
+                account.messaging_service_sid.as_str(),
+            )
+            .env("TWILIO_NUMBERS", LINE)
+            .current_dir(std::env::temp_dir())
+            .output()
+            .await
+            .unwrap();
+        let said = format!(
+            "{}{}",
+            String::from_utf8(ended.stdout).unwrap(),
+            String::from_utf8(ended.stderr).unwrap()
+        );
+        (ended.status.success(), said)
+    }
+}
+
+#[tokio::test]
+async fn a_plan_is_made_shown_run_and_rolled_back_on_the_command_line() {
+    let desk = Desk::open().await;
+    let sids = desk.groups(1_000, 3, "maya").await;
+    // Here the clock stands ahead, as the command's does not: what is stored is of the future, and due all the same.
+    let (succeeded, said) = desk
+        .command(&[
+            "plan",
+            "maya",
+            "--to",
+            "cyd,ada",
+            "--per-minute",
+            "6000",
+            "--dry-run",
+        ])
+        .await;
+    assert!(succeeded, "{said}");
+    assert!(said.contains("lines        3 in all, 3 waiting"), "{said}");
+    assert!(said.contains("ada  3 lines; holds 0 of 20"), "{said}");
+    assert!(said.contains("to ada  by people; not cyd away"), "{said}");
+    assert!(
+        said.contains("nothing was handed over, and the plan is not kept"),
+        "{said}"
+    );
+    assert!(!said.contains(LINE), "no number is shown: {said}");
+
+    let (succeeded, said) = desk
+        .command(&[
+            "plan",
+            "maya",
+            "--team",
+            "sales",
+            "--per-minute",
+            "6000",
+            "--by",
+            "sam",
+        ])
+        .await;
+    assert!(succeeded, "{said}");
+    let id = said
+        .lines()
+        .find_map(|line| line.split_once("hookswitch handover run "))
+        .unwrap()
+        .1
+        .to_owned();
+    let (succeeded, said) = desk.command(&["pause", &id]).await;
+    assert!(!succeeded && said.contains("the plan is draft since"), "{said}");
+    let (succeeded, said) = desk.command(&["run", &id, "--by", "sam"]).await;
+    assert!(succeeded, "{said}");
+    assert!(said.contains("completed"), "{said}");
+    assert!(said.contains("3 in all, 3 handed over"), "{said}");
+    desk.app.settle().await;
+    assert_eq!(desk.holders(&sids).await, ["ada", "ben", "ada"]);
+
+    let (succeeded, said) = desk.command(&["roll-back", &id]).await;
+    assert!(succeeded && said.contains("3 returned"), "{said}");
+    desk.app.settle().await;
+    assert_eq!(desk.holders(&sids).await, ["maya", "maya", "maya"]);
+    let (_, said) = desk.command(&["list"]).await;
+    assert!(
+        said.contains("maya  returned  3 of 3 lines handed over"),
+        "{said}"
+    );
+    assert!(said.contains("maya  cancelled  0 of 3 lines"), "{said}");
+
+    let (succeeded, said) = desk.command(&["plan", "nobody", "--to", "ada"]).await;
+    assert!(!succeeded && said.contains("nobody has this identity"), "{said}");
+    let (succeeded, said) = desk.command(&["plan", "maya"]).await;
+    assert!(!succeeded && said.contains("say to whom the lines go"), "{said}");
+}
