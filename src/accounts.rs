@@ -65,6 +65,7 @@ fn client_settings(settings: &config::Twilio, account: &config::Account) -> Clie
     };
     ClientSettings {
         base_url: settings.base_url.clone(),
+        media_base_url: settings.media_base_url(),
         account_sid: account.account_sid.clone(),
         credentials,
         service_sid: account.service_sid.clone(),

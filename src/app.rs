@@ -147,6 +147,7 @@ impl App {
             transfers,
             group_texts,
             outbox,
+            media_kept_max: config.media.kept_max,
             completeness: Totals::new(pool.clone(), clock.clone()),
             erasures: Erasures {
                 pool: pool.clone(),
@@ -294,7 +295,12 @@ impl App {
             settings: self.config.retention,
         };
         tasks.spawn(retention.keep_running(shutdown.clone()));
-        tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
+        tasks.spawn(keep_house(
+            self.pool.clone(),
+            self.clock.clone(),
+            self.config.media.unused_after,
+            working.clone(),
+        ));
         // No new tasks once the shutdown has begun; those that run are given their time.
         self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
     }
@@ -316,8 +322,9 @@ async fn migrate_until_done(options: &PgConnectOptions) {
     }
 }
 
-/// What is done once in a while: answers kept for repeated calls are forgotten after two days.
-async fn keep_house(pool: PgPool, clock: Clock, cancel: CancellationToken) {
+/// What is done once in a while: answers kept for repeated calls are forgotten after two days, media that no message took
+/// after its time.
+async fn keep_house(pool: PgPool, clock: Clock, media_unused_after: Duration, cancel: CancellationToken) {
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -332,6 +339,17 @@ async fn keep_house(pool: PgPool, clock: Clock, cancel: CancellationToken) {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot purge old idempotency keys"
+            );
+        }
+        let unused_for = SignedDuration::try_from(media_unused_after).unwrap_or(SignedDuration::MAX);
+        let purged = match pool.acquire().await {
+            Ok(mut conn) => outbox::media::purge_unused(&mut conn, clock.now() - unused_for).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = purged {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot purge media that no message took"
             );
         }
     }

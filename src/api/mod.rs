@@ -26,6 +26,7 @@ pub mod idempotency;
 mod ledger_then;
 mod legal_hold;
 mod lines;
+mod media;
 mod messages;
 mod openapi;
 mod participants;
@@ -72,6 +73,8 @@ pub struct Api {
     pub transfers: Transfers,
     pub group_texts: GroupTexts,
     pub outbox: Outbox,
+    /// How many bytes of media wait at once.
+    pub media_kept_max: u64,
     pub completeness: Totals,
     pub erasures: Erasures,
     pub health: Health,
@@ -85,10 +88,16 @@ pub fn router(api: Api) -> Router {
     let (bounded, mut document) = bounded_routes().split_for_parts();
     let (waiting, feed) = waiting_routes().split_for_parts();
     document.merge(feed);
+    let (uploading, uploads) = uploading_routes().split_for_parts();
+    document.merge(uploads);
     let document: Arc<RawValue> = openapi::complete(document).into();
     let describe = get(async move || axum::Json(document));
     bound(bounded.with_state(api.clone()), ANSWER_TIMEOUT)
-        .merge(bound(waiting.with_state(api), events::WAIT_MAX + ANSWER_TIMEOUT))
+        .merge(bound(
+            waiting.with_state(api.clone()),
+            events::WAIT_MAX + ANSWER_TIMEOUT,
+        ))
+        .merge(bound(uploading.with_state(api), media::UPLOAD_TIMEOUT))
         .route("/openapi.json", describe)
         .method_not_allowed_fallback(method_not_allowed)
 }
@@ -146,6 +155,11 @@ fn bounded_routes() -> OpenApiRouter<Api> {
 /// Those that may wait on purpose.
 fn waiting_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(events::list))
+}
+
+/// Those whose bodies are large.
+fn uploading_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(media::upload))
 }
 
 /// JSON that is kept as text, as it was written; `None` where it is no JSON.

@@ -64,6 +64,8 @@ pub(super) async fn in_conversation(
     counts.push(("transfers", transfer::erase::erase(conn, sid, person).await?));
     let sends = outbox::erase::erase_person(conn, sid, person, now).await?;
     counts.push(("sends", i64::try_from(sends.len()).unwrap_or(i64::MAX)));
+    let media = outbox::media::erase_person(conn, sid, person, &sends, now).await?;
+    counts.push(("media", media));
     if !sends.is_empty() {
         let answers = idempotency::erase_person(conn, person, &sends).await?;
         counts.push(("api_answers", answers));

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::events::{self, Kind, NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber, new_id};
+use crate::outbox::media::{self, TakeError};
 use crate::outbox::{OutboundMessage, SEND_TASK, State, store};
 use crate::queue::{self, NewTask};
 use crate::{ledger, mirror};
@@ -30,6 +32,22 @@ pub struct NewOutboundMessage {
     /// A JSON object.
     pub attributes: Option<serde_json::Value>,
     pub requested_by: String,
+}
+
+/// What a message may have besides its words.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Media of the same conversation that was uploaded before.
+    pub media: Vec<Uuid>,
+}
+
+/// Why a message that somebody posts is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Media(#[from] TakeError),
 }
 
 /// Why a message cannot be taken for sending.
@@ -64,6 +82,28 @@ impl Outbox {
         conn: &mut PgConnection,
         new: NewOutboundMessage,
     ) -> Result<OutboundMessage, SendError> {
+        self.queue_in(conn, new, &Extras::default()).await
+    }
+
+    /// As [`Outbox::send_in`], for somebody who can be told what stands against it, and with media.
+    pub async fn post_in(
+        &self,
+        conn: &mut PgConnection,
+        new: NewOutboundMessage,
+        extras: &Extras,
+    ) -> Result<OutboundMessage, PostError> {
+        let sid = new.conversation_sid.clone();
+        let message = self.queue_in(conn, new, extras).await?;
+        media::take(conn, &sid, &extras.media, message.outbound_message_id).await?;
+        Ok(message)
+    }
+
+    async fn queue_in(
+        &self,
+        conn: &mut PgConnection,
+        new: NewOutboundMessage,
+        extras: &Extras,
+    ) -> Result<OutboundMessage, SendError> {
         let now = self.clock.now();
         let conversation = mirror::read::conversation(conn, new.conversation_sid.as_str())
             .await?
@@ -81,6 +121,7 @@ impl Outbox {
             author: None,
             body: new.body,
             attributes: new.attributes.map(|attributes| attributes.to_string()),
+            media_count: i16::try_from(extras.media.len()).unwrap_or(i16::MAX),
             state: State::Queued,
             outcome_code: None,
             outcome_detail: None,

@@ -16,6 +16,7 @@ struct Row {
     author: Option<String>,
     body: String,
     attributes: Option<String>,
+    media_count: i16,
     state: String,
     outcome_code: Option<String>,
     outcome_detail: Option<String>,
@@ -39,6 +40,7 @@ impl From<Row> for OutboundMessage {
             author: row.author,
             body: row.body,
             attributes: row.attributes,
+            media_count: row.media_count,
             state,
             outcome_code: row.outcome_code,
             outcome_detail: row.outcome_detail,
@@ -55,8 +57,8 @@ pub(super) async fn insert(conn: &mut PgConnection, message: &OutboundMessage) -
     sqlx::query!(
         "-- outbox.insert
         insert into outbound_message (conversation_sid, outbound_message_id, account_sid, line, as_holder, body, attributes,
-            state, requested_by, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+            media_count, state, requested_by, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
         message.conversation_sid,
         message.outbound_message_id,
         message.account_sid,
@@ -64,6 +66,7 @@ pub(super) async fn insert(conn: &mut PgConnection, message: &OutboundMessage) -
         message.as_holder,
         message.body,
         message.attributes,
+        message.media_count,
         message.state.as_str(),
         message.requested_by,
         message.created_at.to_sqlx() as _,
@@ -98,7 +101,7 @@ pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<OutboundMe
     let row = sqlx::query_as!(
         Row,
         "-- outbox.find
-        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message where outbound_message_id = $1",
         id,
@@ -118,7 +121,7 @@ pub async fn page(
     let rows = sqlx::query_as!(
         Row,
         "-- outbox.page
-        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message
         where conversation_sid = $1

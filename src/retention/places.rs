@@ -11,6 +11,7 @@ use crate::events::{self, Position};
 use crate::inbox::erase as inbox;
 use crate::mirror::erase::{self as mirror, Keys, Looked, MessageField, Window};
 use crate::outbox::erase::{self as outbox, SendField};
+use crate::outbox::media;
 use crate::projection::answers;
 use crate::retention::Class;
 use crate::retention::store::Progress;
@@ -23,6 +24,7 @@ pub(super) enum Place {
     Log,
     MessageBodies,
     SendBodies,
+    SendMedia,
     ConversationAttributes,
     ParticipantAttributes,
     MessageAttributes,
@@ -39,7 +41,7 @@ impl Class {
         match self {
             Self::Webhooks => &[Place::Webhooks, Place::Answers],
             Self::Log => &[Place::Log],
-            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies],
+            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies, Place::SendMedia],
             Self::Attributes => &[
                 Place::ConversationAttributes,
                 Place::ParticipantAttributes,
@@ -66,6 +68,7 @@ impl Place {
             Self::Log => "log",
             Self::MessageBodies => "messages.body",
             Self::SendBodies => "sends.body",
+            Self::SendMedia => "sends.media",
             Self::ConversationAttributes => "conversations.attributes",
             Self::ParticipantAttributes => "participants.attributes",
             Self::MessageAttributes => "messages.attributes",
@@ -163,6 +166,7 @@ pub(super) async fn look(
         Place::MessageAttributes => mirror::messages_due(conn, window, MessageField::Attributes).await?,
         Place::SendBodies => outbox::due(conn, window, SendField::Body).await?,
         Place::SendAttributes => outbox::due(conn, window, SendField::Attributes).await?,
+        Place::SendMedia => media::due(conn, window).await?,
         Place::ConversationAttributes => mirror::conversations_due(conn, window).await?,
         Place::ParticipantAttributes => mirror::participants_due(conn, window).await?,
         Place::UserAttributes => mirror::users_due(conn, window).await?,
@@ -230,6 +234,7 @@ pub(super) async fn erase(
         Place::MessageAttributes => mirror::erase_messages(conn, keys, MessageField::Attributes, now).await,
         Place::SendBodies => outbox::erase(conn, keys, SendField::Body, now).await,
         Place::SendAttributes => outbox::erase(conn, keys, SendField::Attributes, now).await,
+        Place::SendMedia => media::erase(conn, keys, now).await,
         Place::ConversationAttributes => mirror::erase_conversations(conn, keys, now).await,
         Place::ParticipantAttributes => mirror::erase_participants(conn, keys, now).await,
         Place::UserAttributes => mirror::erase_users(conn, keys, now).await,

@@ -25,6 +25,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("log_origin", "src/events/"),
     ("message", "src/mirror/"),
     ("message_version", "src/mirror/"),
+    ("outbound_media", "src/outbox/"),
     ("outbound_message", "src/outbox/"),
     ("participant", "src/mirror/"),
     ("participant_version", "src/mirror/"),

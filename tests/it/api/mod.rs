@@ -91,6 +91,7 @@ pub(super) async fn office() -> Office {
             pool: pool.clone(),
             clock: clock.clone(),
         },
+        media_kept_max: 20_000_000,
         completeness: Totals::new(pool.clone(), clock.clone()),
         erasures: Erasures {
             pool: pool.clone(),
