@@ -32,6 +32,7 @@ use crate::inbox::receive::{Inbox, Signer};
 use crate::inbox::writer::{Writer, Writing};
 use crate::inbox::{receive, replay};
 use crate::mirror;
+use crate::opt_out::{self, OptOuts};
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
@@ -148,6 +149,11 @@ impl App {
             group_texts,
             outbox,
             media_kept_max: config.media.kept_max,
+            opt_outs: OptOuts {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            },
             completeness: Totals::new(pool.clone(), clock.clone()),
             erasures: Erasures {
                 pool: pool.clone(),
@@ -415,12 +421,37 @@ fn handlers(
         (
             outbox::SEND_TASK,
             Arc::new(outbox::Send {
-                pool,
-                clock,
-                accounts,
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
                 health: health.clone(),
             }),
         ),
+        (
+            opt_out::RESUME_TASK,
+            Arc::new(outbox::Resume {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (
+            opt_out::APPLY_TASK,
+            Arc::new(opt_out::Apply {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (
+            opt_out::CLOSE_TASK,
+            Arc::new(opt_out::Close {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts,
+            }),
+        ),
+        (opt_out::RESOLVE_TASK, Arc::new(opt_out::Resolve { pool, clock })),
         (health::REPAIR_TASK, Arc::new(health::Repairer(health.clone()))),
     ]
 }

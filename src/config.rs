@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use config::{File, FileFormat};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::ids::{AccountSid, ApiKeySid, Identity, MessagingServiceSid, PhoneNumber, ServiceSid};
@@ -111,6 +111,8 @@ pub struct Account {
     pub signatures: SignatureMode,
     #[serde(default)]
     pub transfer_method: TransferMethod,
+    #[serde(default)]
+    pub opt_out: OptOutPolicy,
     #[serde(default = "max_in_flight")]
     pub max_in_flight: usize,
 }
@@ -133,6 +135,19 @@ pub enum TransferMethod {
     Auto,
     Update,
     AddRemove,
+}
+
+/// What is to be done about a group with a member who has opted out of the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptOutPolicy {
+    /// The others are written to; whoever holds the line is warned, and says that they know.
+    #[default]
+    CarryOn,
+    /// Nothing is posted until a supervisor has decided.
+    AskSupervisor,
+    /// The conversation is closed at Twilio.
+    Close,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -550,6 +565,7 @@ fn apply_customary_names(
             numbers: Vec::new(),
             signatures: SignatureMode::default(),
             transfer_method: TransferMethod::default(),
+            opt_out: OptOutPolicy::default(),
             max_in_flight: max_in_flight(),
         });
     }

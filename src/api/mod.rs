@@ -29,6 +29,7 @@ mod lines;
 mod media;
 mod messages;
 mod openapi;
+mod opt_outs;
 mod participants;
 mod people_import;
 mod sends;
@@ -55,6 +56,7 @@ use crate::db::Notices;
 use crate::erasure::Erasures;
 use crate::group_text::GroupTexts;
 use crate::health::Health;
+use crate::opt_out::OptOuts;
 use crate::outbox::Outbox;
 use crate::sweep::Totals;
 use crate::transfer::Transfers;
@@ -75,6 +77,7 @@ pub struct Api {
     pub outbox: Outbox,
     /// How many bytes of media wait at once.
     pub media_kept_max: u64,
+    pub opt_outs: OptOuts,
     pub completeness: Totals,
     pub erasures: Erasures,
     pub health: Health,
@@ -115,6 +118,15 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(messages::list, sends::start))
         .routes(routes!(sends::list))
         .routes(routes!(sends::show))
+        .routes(routes!(opt_outs::list, opt_outs::set))
+        .routes(routes!(opt_outs::clear))
+        .routes(routes!(opt_outs::of_conversation))
+        .routes(routes!(opt_outs::decide))
+        .routes(routes!(
+            opt_outs::show_policy,
+            opt_outs::set_policy,
+            opt_outs::drop_policy
+        ))
         .routes(routes!(timeline::list))
         .routes(routes!(transfers::start, transfers::list))
         .routes(routes!(transfers::show))

@@ -17,6 +17,7 @@ use crate::api::idempotency::{Begun, Post};
 use crate::api::media::MediaBody;
 use crate::api::{Api, conflict, conversations, raw};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
+use crate::opt_out::{Policy, Standing};
 use crate::outbox::media::kinds::MEDIA_MAX;
 use crate::outbox::{
     self, BODY_MAX, Extras, NewOutboundMessage, OutboundMessage, PostError, SendError, State as Stage, media,
@@ -49,6 +50,11 @@ pub(super) struct StartSend {
     #[serde(default, rename = "as")]
     #[schema(value_type = Option<Identity>)]
     as_holder: Field<Identity>,
+    /// Where a member has opted out of the number: you know, and mean the others. Without it such a message is refused with
+    /// `member_opted_out`.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    acknowledge_opt_out: Field<bool>,
     /// Anything of yours, at most 15 KiB; it becomes the message's `attributes` at Twilio, beside ours.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -74,6 +80,11 @@ impl StartSend {
         let line = errors.optional("line", self.line);
         let as_holder = errors.optional("as", self.as_holder);
         let attributes = errors.optional("attributes", self.attributes);
+        let acknowledged = errors.optional("acknowledge_opt_out", self.acknowledge_opt_out);
+        let extras = Extras {
+            media,
+            acknowledge_opt_out: acknowledged.unwrap_or_default(),
+        };
         let new = body.map(|body| NewOutboundMessage {
             conversation_sid,
             line,
@@ -82,7 +93,7 @@ impl StartSend {
             attributes: attributes.map(Object::into_value),
             requested_by,
         });
-        errors.finish(new).map(|new| (new, Extras { media }))
+        errors.finish(new).map(|new| (new, extras))
     }
 }
 
@@ -117,6 +128,10 @@ pub(super) struct SendBody {
     body: String,
     /// What goes with it.
     media: Vec<MediaBody>,
+    /// Whoever asked for it knew that a member had opted out.
+    acknowledged_opt_out: bool,
+    /// Since when it waits for a supervisor to decide; null: it does not.
+    held_since: Option<Timestamp>,
     #[schema(value_type = Option<Object>)]
     attributes: Option<Box<RawValue>>,
     /// Twilio's, once it is sent.
@@ -171,6 +186,8 @@ impl SendBody {
             author: message.author,
             body: message.body,
             media,
+            acknowledged_opt_out: message.acknowledged_opt_out,
+            held_since: message.held_since,
             attributes: raw(message.attributes),
             message_sid: message.message_sid,
             outcome_code: message.outcome_code,
@@ -207,7 +224,10 @@ pub(super) async fn start(
     match call.begin(&api, &caller).await? {
         Begun::Again(answer) => Ok(answer),
         Begun::First(mut first) => {
-            let message = api.outbox.post_in(first.conn(), new, &extras).await?;
+            let message = api
+                .outbox
+                .post_in(first.conn(), new, &extras, &api.opt_outs)
+                .await?;
             let location = format!("/v1/sends/{}", message.outbound_message_id);
             let body = SendBody::of_one(first.conn(), message).await?;
             first.answer(StatusCode::ACCEPTED, Some(location), &body).await
@@ -289,11 +309,40 @@ pub(super) async fn list(
     }))
 }
 
+/// How many, and not who.
+fn opted_out(standing: Standing) -> Problem {
+    match standing {
+        // It stands against nothing.
+        Standing::Clear => Problem::Internal,
+        Standing::Warned { members } => conflict(
+            "member_opted_out",
+            "members have opted out of the number and are not sent it: say that you know with `acknowledge_opt_out`, and the others are",
+            json!({ "members": members, "policy": Policy::CarryOn }),
+        ),
+        Standing::Held { members } => conflict(
+            "opt_out_held",
+            "members have opted out of the number, and a supervisor has to decide before anything is posted",
+            json!({ "members": members, "policy": Policy::AskSupervisor }),
+        ),
+        Standing::Stopped { members } => conflict(
+            "opt_out_stopped",
+            "members have opted out of the number, and a supervisor decided that nothing is posted",
+            json!({ "members": members, "policy": Policy::AskSupervisor }),
+        ),
+        Standing::Closing { members } => conflict(
+            "opt_out_closing",
+            "members have opted out of the number, and the conversation is closed for it",
+            json!({ "members": members, "policy": Policy::Close }),
+        ),
+    }
+}
+
 impl From<PostError> for Problem {
     fn from(error: PostError) -> Self {
         match error {
             PostError::Send(error) => error.into(),
             PostError::Media(error) => error.into(),
+            PostError::OptedOut(standing) => opted_out(standing),
         }
     }
 }

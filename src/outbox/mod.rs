@@ -5,6 +5,7 @@
 //! before anything is sent again ([`work`]). What a message shows is uploaded before it ([`media`]).
 
 pub mod erase;
+mod held;
 pub mod media;
 mod operations;
 mod store;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use held::Resume;
 pub use operations::{Extras, NewOutboundMessage, Outbox, PostError, SendError};
 pub use store::{find, page};
 pub use work::Send;
@@ -71,6 +73,10 @@ pub struct OutboundMessage {
     pub attributes: Option<String>,
     /// How many media go with it.
     pub media_count: i16,
+    /// Who asked for it knew that a member has opted out.
+    pub acknowledged_opt_out: bool,
+    /// It waits for a supervisor to decide, since then.
+    pub held_since: Option<Timestamp>,
     pub state: State,
     pub outcome_code: Option<String>,
     pub outcome_detail: Option<String>,

@@ -136,6 +136,9 @@ impl Send {
         sid: &ConversationSid,
         mut message: OutboundMessage,
     ) -> Result<Outcome, Failure> {
+        if let Some(outcome) = self.hold_back(task, account, &message).await? {
+            return Ok(outcome);
+        }
         let media_sid = match self.ensure_uploaded(task, account, &message).await? {
             Uploaded::None => None,
             Uploaded::As(media_sid) => Some(media_sid),
@@ -285,7 +288,7 @@ impl Send {
         Ok(Outcome::Finished)
     }
 
-    async fn fail(
+    pub(super) async fn fail(
         &self,
         task: &Task,
         message: OutboundMessage,
@@ -427,6 +430,8 @@ mod tests {
             body: String::new(),
             attributes: Some(r#"{"crm":"x","hookswitch_send_id":"forged"}"#.to_owned()),
             media_count: 0,
+            acknowledged_opt_out: false,
+            held_since: None,
             state: State::Queued,
             outcome_code: None,
             outcome_detail: None,

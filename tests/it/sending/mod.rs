@@ -1,6 +1,7 @@
 //! Sending through the API, as a CRM does it: media, what becomes of a message on each handset, and members who opted out.
 
 mod media;
+mod opt_out;
 
 use hookswitch::api::auth::{self, Scope};
 use hookswitch::ids::ConversationSid;

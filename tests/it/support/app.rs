@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hookswitch::app::App;
 use hookswitch::clock::Clock;
-use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
+use hookswitch::config::{Account, Config, OptOutPolicy, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
 use hookswitch::ids::{ConversationSid, Identity, PhoneNumber};
 use hookswitch::inbox::writer::Writing;
@@ -56,6 +56,7 @@ pub(crate) struct Wanted {
     /// Without a limit, since most tests hand a line over more often than people do.
     pub(crate) hops_per_hour: u32,
     pub(crate) release_to: Option<Identity>,
+    pub(crate) opt_out: OptOutPolicy,
 }
 
 impl Default for Wanted {
@@ -68,6 +69,7 @@ impl Default for Wanted {
             clock_off: SignedDuration::ZERO,
             hops_per_hour: 0,
             release_to: None,
+            opt_out: OptOutPolicy::CarryOn,
         }
     }
 }
@@ -392,6 +394,7 @@ fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> 
         numbers: settings.numbers,
         signatures: wanted.signatures,
         transfer_method: wanted.transfer_method,
+        opt_out: wanted.opt_out,
         max_in_flight: 10,
     }];
     config
