@@ -1,13 +1,14 @@
-//! `/v1/conversations/{conversation_sid}/media`: what a message is to show, uploaded before it.
+//! `/v1/conversations/{conversation_sid}/media`: what a message is to show, uploaded before it; and fetching what messages
+//! show.
 
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -15,10 +16,12 @@ use uuid::Uuid;
 
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Call};
-use crate::api::{Api, conflict};
-use crate::ids::ConversationSid;
+use crate::api::{Api, conflict, conversations};
+use crate::ids::{ConversationSid, MediaSid, MessageSid};
+use crate::mirror::read;
 use crate::outbox::media::kinds::{self, MEDIA_BYTES_MAX, MediaType, TYPES};
 use crate::outbox::media::{self, Media, NewMedia, TakeError, UploadError};
+use crate::twilio;
 use crate::web::extract::{Path, read_body};
 use crate::web::problem::{FieldError, Problem};
 
@@ -72,6 +75,7 @@ impl FromRequest<Api> for Upload {
 
     async fn from_request(request: Request, _api: &Api) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
+        Call::check_key(&parts.headers)?;
         let media_type = media_type(&parts.headers)?;
         let filename = filename(&parts.headers)?;
         // Never closed, so it is always given, in time.
@@ -170,6 +174,73 @@ pub(super) async fn upload(
                 .await
         }
     }
+}
+
+/// The parameters of the path.
+#[derive(Debug, Deserialize)]
+pub(super) struct OfMedia {
+    conversation_sid: ConversationSid,
+    message_sid: MessageSid,
+    media_sid: MediaSid,
+}
+
+/// What of a message's media is looked at here.
+#[derive(Deserialize)]
+struct Listed {
+    sid: String,
+}
+
+/// Fetch the media of a message
+///
+/// Leads to the file at Twilio: an address that works for a few minutes, without a key, so it should go no further. Ask again for
+/// another.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation_sid}/messages/{message_sid}/media/{media_sid}",
+    operation_id = "fetch_media",
+    tag = "Messages",
+    params(("conversation_sid" = ConversationSid, Path), ("message_sid" = MessageSid, Path), ("media_sid" = String, Path)),
+    responses((status = 307, description = "`Location` is where the file is for now.")),
+    security(("api_key" = ["conversations:read"])),
+)]
+pub(super) async fn fetch(
+    State(api): State<Api>,
+    _: Caller<scope::ConversationsRead>,
+    Path(of): Path<OfMedia>,
+) -> Result<Response, Problem> {
+    const NONE: Problem = Problem::NotFound { what: "media" };
+    let mut conn = api.pool.acquire().await?;
+    let conversation = conversations::expect(&mut conn, &of.conversation_sid).await?;
+    let (sid, message_sid, media_sid) = (&of.conversation_sid, &of.message_sid, &of.media_sid);
+    let message = read::message(&mut conn, sid.as_str(), message_sid.as_str()).await?;
+    drop(conn);
+    let message = message
+        .filter(|message| message.removed_at.is_none())
+        .ok_or(NONE)?;
+    let listed: Vec<Listed> = message
+        .media
+        .and_then(|media| serde_json::from_str(&media).ok())
+        .unwrap_or_default();
+    if !listed.iter().any(|one| one.sid == media_sid.as_str()) {
+        return Err(NONE);
+    }
+    let account = api.opt_outs.accounts.get(conversation.account_sid.as_str());
+    let account = account.ok_or(Problem::Unavailable)?;
+    let stored = account
+        .client
+        .fetch_media(media_sid)
+        .await
+        .map_err(|error| match error {
+            twilio::Error::NotFound { .. } => NONE,
+            _ => Problem::Unavailable,
+        })?;
+    let link = stored.links.content_direct_temporary.ok_or(NONE)?;
+    let link = HeaderValue::from_str(&link).map_err(|_| Problem::Unavailable)?;
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, link);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 impl From<UploadError> for Problem {

@@ -18,6 +18,7 @@ mod availability;
 mod calendars;
 mod completeness;
 mod conversations;
+mod delivery;
 mod erasures;
 mod events;
 mod group_texts;
@@ -116,6 +117,8 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(erasures::show))
         .routes(routes!(participants::list))
         .routes(routes!(messages::list, sends::start))
+        .routes(routes!(messages::show))
+        .routes(routes!(media::fetch))
         .routes(routes!(sends::list))
         .routes(routes!(sends::show))
         .routes(routes!(opt_outs::list, opt_outs::set))

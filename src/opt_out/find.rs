@@ -50,6 +50,23 @@ pub(super) enum Who {
     NotYet(Box<Seen>),
 }
 
+/// The conversations of a batch that a handset is told to be a member of.
+pub(super) fn joined(observed: &[Observed]) -> Vec<&str> {
+    let mut sids: Vec<&str> = observed
+        .iter()
+        .filter_map(|one| match &one.change {
+            Change::Participant(change) if !change.removed => {
+                let address = change.fields.as_ref()?.address.as_ref();
+                address.map(|_| change.conversation_sid.as_str())
+            }
+            _ => None,
+        })
+        .collect();
+    sids.sort_unstable();
+    sids.dedup();
+    sids
+}
+
 /// What of a batch is about opting out; nothing, nearly always.
 pub(super) fn seen(observed: &[Observed], masked: &BTreeMap<usize, Change>) -> Vec<Seen> {
     let mut all: Vec<Seen> = observed

@@ -20,7 +20,7 @@ use crate::queue::{self, NewTask};
 const RESOLVE_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Looks through a batch that has entered the mirror. `masked` has what was erased of it. A batch without anything of the
-/// kind costs no statement.
+/// kind costs no statement, one with new members a single one: they may have opted out before.
 pub async fn follow(
     conn: &mut PgConnection,
     observed: &[Observed],
@@ -28,6 +28,12 @@ pub async fn follow(
     via: Via,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let joined = find::joined(observed);
+    if !joined.is_empty() {
+        for opt_out_id in store::open_in(conn, &joined).await? {
+            put_apply(conn, opt_out_id, now).await?;
+        }
+    }
     let seen = find::seen(observed, masked);
     if seen.is_empty() {
         return Ok(());

@@ -307,6 +307,30 @@ pub async fn of_conversation(
     Ok(rows.into_iter().map(OptOut::from).collect())
 }
 
+/// The open opt-outs of those who are in some conversations, of which nothing has come yet there.
+pub(super) async fn open_in(
+    conn: &mut PgConnection,
+    conversation_sids: &[&str],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- opt_out.open_in
+        select distinct opt_out.opt_out_id
+        from participant as member
+        join participant as ours on ours.conversation_sid = member.conversation_sid and ours.removed_at is null
+        join opt_out on opt_out.account_sid = member.account_sid and opt_out.address = member.address
+                    and opt_out.line in (ours.projected_address, member.proxy_address) and opt_out.cleared_at is null
+        where (select exists (select from opt_out where cleared_at is null))
+          and member.conversation_sid = any($1) and member.removed_at is null and member.address is not null
+          and not exists (select from opt_out_concern as concern
+                          where concern.conversation_sid = member.conversation_sid
+                            and concern.opt_out_id = opt_out.opt_out_id)
+        order by opt_out.opt_out_id",
+        conversation_sids as _,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// The conversations that are not over and have both the member and the number.
 pub(super) async fn conversations(conn: &mut PgConnection, of: &OptOut) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(

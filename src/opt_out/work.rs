@@ -19,9 +19,9 @@ use crate::opt_out::keywords::Keyword;
 use crate::opt_out::{CLOSE_TASK, Concern, ConcernState, OptOut, Policy, RESUME_TASK, Source, store};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, NewTask, Outcome, Task};
-use crate::twilio::Error as TwilioError;
 use crate::twilio::model::ConversationState;
 use crate::twilio::requests::ConversationUpdate;
+use crate::twilio::{Class, Error as TwilioError};
 use crate::{ledger, people, projection};
 
 /// Runs [`super::APPLY_TASK`].
@@ -291,6 +291,8 @@ impl Close {
             Err(error) if error.code() == Some(CLOSED_ALREADY) => {
                 self.finish(task, payload, ConcernState::Closed, None).await
             }
+            // It is still being set up, or somebody else changes it.
+            Err(error @ TwilioError::Rejected(_)) if is_in_the_way(&error) => Err(error.into()),
             Err(TwilioError::Rejected(rejection)) => {
                 self.finish(task, payload, ConcernState::CloseFailed, rejection.code)
                     .await
@@ -361,6 +363,12 @@ fn observed(
             source: None,
         })
         .collect()
+}
+
+fn is_in_the_way(error: &TwilioError) -> bool {
+    error
+        .rejection()
+        .is_some_and(|rejection| rejection.class == Class::Conflict)
 }
 
 /// Runs [`super::RESOLVE_TASK`].

@@ -139,6 +139,11 @@ pub struct First {
 }
 
 impl Call {
+    /// Whether a request has a usable key, to be asked before a large body is read.
+    pub fn check_key(headers: &HeaderMap) -> Result<(), Problem> {
+        read_key(headers).map(|_| ())
+    }
+
     /// Of a POST whose body is neither JSON nor CSV: what it asks for, in parts.
     pub fn read(parts: &Parts, asked: &[&[u8]]) -> Result<Self, Problem> {
         let mut digest = Sha256::new();

@@ -85,6 +85,7 @@ fn read(document: &Value, path: &str, method: &str, operation: &Value) -> Operat
             .replace("{team_id}", "sales")
             .replace("{number}", "%2B15017122661")
             .replace("{group_text_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
+            .replace("{media_sid}", "ME00000000000000000000000000000001")
             .replace("{opt_out_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{erasure_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{transfer_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")

@@ -1,5 +1,6 @@
 //! Sending through the API, as a CRM does it: media, what becomes of a message on each handset, and members who opted out.
 
+mod delivery;
 mod media;
 mod opt_out;
 

@@ -271,6 +271,10 @@ async fn a_word_that_comes_before_the_members_is_not_lost() {
     };
     crm.app.sandbox.set_faults(deaf).unwrap();
     crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
+    crm.app.sandbox.settled().await;
+    crm.app.app.projector.run_until_idle().await.unwrap();
+    let waiting = tables::count(&crm.app, "task where kind = 'opt_out.resolve'").await;
+    assert_eq!(waiting, 1);
     crm.settle().await;
     for _ in 0..4 {
         crm.app.settle_for(SignedDuration::from_secs(30)).await;
@@ -446,6 +450,25 @@ async fn every_group_of_the_member_and_the_number_is_closed_once() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_made_with_a_member_who_opted_out_before_is_known_for_it() {
+    for (policy, state) in [
+        (OptOutPolicy::CarryOn, "warned"),
+        (OptOutPolicy::AskSupervisor, "held"),
+        (OptOutPolicy::Close, "closed"),
+    ] {
+        let crm = crm(policy).await;
+        let set = json!({ "line": LINE, "address": BUYER, "by": "sam" });
+        crm.post("/v1/opt-outs", &set).await.expect(201);
+        crm.settle().await;
+        let sid = crm.group().await;
+        crm.settle().await;
+        assert_eq!(states(&crm, &sid).await, [state]);
+        let refused = crm.message(&sid, &words("hello")).await;
+        assert_eq!(refused.status, 409, "{}", refused.body);
+    }
+}
+
+#[tokio::test]
 async fn an_opt_out_is_set_and_cleared_by_hand() {
     let crm = crm(OptOutPolicy::CarryOn).await;
     let sid = crm.group().await;
@@ -472,7 +495,7 @@ async fn an_opt_out_is_set_and_cleared_by_hand() {
     crm.settle().await;
     for (wrong, problem) in [
         (
-            json!({ "line": "+15017122669", "address": BUYER, "by": "sam" }),
+            json!({ "line": "+15555550100", "address": BUYER, "by": "sam" }),
             (404, "not_found"),
         ),
         (
