@@ -58,7 +58,7 @@ pub(super) async fn fetch(State(world): Shared, Path((service, media)): Path<(St
         let token = account.link_to_media(&sid);
         let link = token.map(|token| format!("{base}/sandbox/v1/media/{token}"));
         let media = account.media(&sid).ok_or_else(|| NOT_FOUND.refuse())?;
-        Ok(ok(render(account.sid.as_str(), &service, media, link)))
+        Ok(ok(render(account.sid.as_str(), &service, media, link.as_deref())))
     })
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn follow(State(world): Shared, Path(token): Path<String>) -> R
     }
 }
 
-fn render(account_sid: &str, service: &ServiceSid, media: &Media, link: Option<String>) -> Value {
+fn render(account_sid: &str, service: &ServiceSid, media: &Media, link: Option<&str>) -> Value {
     json!({
         "sid": media.sid,
         "account_sid": account_sid,

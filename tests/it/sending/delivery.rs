@@ -190,9 +190,9 @@ async fn media_of_a_message_is_fetched_by_a_link_of_twilio_s() {
     let crm = Crm::start().await;
     let sid = crm.group().await;
     let bytes = b"\x89PNG\r\n\x1a\n and the rest of a picture";
-    let media_id = crm.upload(&sid, "image/png", bytes).await.expect(201)["media_id"].clone();
+    let uploaded = crm.upload(&sid, "image/png", bytes).await.expect(201)["media_id"].clone();
     let asked = crm
-        .message(&sid, &json!({ "media": [media_id] }))
+        .message(&sid, &json!({ "media": [uploaded] }))
         .await
         .expect(202);
     crm.settle().await;

@@ -2,6 +2,7 @@
 
 use hookswitch::ids::ConversationSid;
 use hookswitch::outbox::media;
+use hookswitch::retention::{Class, Retention};
 use hookswitch::sandbox::{Effect, Faults, RestFault};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -276,4 +277,80 @@ async fn media_that_was_erased_before_it_was_sent_fails_its_message() {
         (&json!("failed"), &json!("media_gone"))
     );
     assert_eq!(crm.send(&after).await["state"], "sent");
+}
+
+#[tokio::test]
+async fn the_name_of_a_file_is_erased_with_the_words_and_with_the_person() {
+    let crm = Crm::start().await;
+    let sid = crm.group().await;
+    let upload = |name: &str| {
+        crm.request(reqwest::Method::POST, &format!("/v1/conversations/{sid}/media"))
+            .header("Idempotency-Key", hookswitch::ids::new_id().to_string())
+            .header("Content-Type", "image/png")
+            .header("Content-Disposition", format!("attachment; filename=\"{name}\""))
+            .body(PNG.to_vec())
+    };
+    let of_buyer = crm.ask(upload(&format!("from {BUYER}.png"))).await.expect(201)["media_id"].clone();
+    let other = crm.ask(upload("kitchen.png")).await.expect(201)["media_id"].clone();
+    for media_id in [of_buyer, other] {
+        crm.message(&sid, &json!({ "body": "look", "media": [media_id] }))
+            .await
+            .expect(202);
+    }
+    crm.settle().await;
+    let named = |text: &str| format!("outbound_media where filename like '%{text}%'");
+    assert_eq!(tables::count(&crm.app, &named("5550101")).await, 1);
+    crm.post(
+        "/v1/erasures",
+        &json!({ "number": BUYER, "upstream": "none", "asked_by": "the client", "reason": "asked for" }),
+    )
+    .await
+    .expect(202);
+    crm.settle().await;
+    assert_eq!(tables::count(&crm.app, &named("5550101")).await, 0);
+    assert_eq!(tables::count(&crm.app, &named("kitchen")).await, 1);
+
+    let day = std::time::Duration::from_hours(24);
+    let rules = Retention {
+        pool: crm.app.pool().clone(),
+        clock: crm.app.clock.clone(),
+        settings: hookswitch::config::Retention {
+            webhooks: Some(day),
+            message_bodies: Some(day),
+            ..crm.app.config.retention
+        },
+    };
+    rules.run_all(Class::MessageBodies, false).await.unwrap();
+    assert_eq!(
+        tables::count(&crm.app, &named("kitchen")).await,
+        1,
+        "it is not old enough"
+    );
+    crm.app.advance(SignedDuration::from_hours(25));
+    rules.run_all(Class::MessageBodies, false).await.unwrap();
+    assert_eq!(tables::count(&crm.app, &named("kitchen")).await, 0);
+    assert_eq!(
+        tables::count(&crm.app, "outbound_media where erased_at is not null").await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn an_upload_needs_a_key_of_its_own_and_the_scope() {
+    let crm = Crm::start().await;
+    let sid = crm.group().await;
+    let path = format!("/v1/conversations/{sid}/media");
+    let bare = crm
+        .request(reqwest::Method::POST, &path)
+        .header("Content-Type", "image/png")
+        .body(PNG.to_vec());
+    assert_eq!(crm.ask(bare).await.wrong(), ("Idempotency-Key", "missing"));
+    let odd = crm
+        .request(reqwest::Method::POST, &path)
+        .header("Idempotency-Key", "odd")
+        .header("Content-Type", "image/png")
+        .header("Content-Disposition", "attachment; filename=\"../etc\"")
+        .body(PNG.to_vec());
+    assert_eq!(crm.ask(odd).await.wrong(), ("Content-Disposition", "malformed"));
+    assert_eq!(kept(&crm).await, 0);
 }

@@ -222,7 +222,7 @@ async fn the_order_in_which_words_arrive_does_not_matter() {
                 .is_some_and(|address| address.as_str() == BUYER)
         })
         .unwrap();
-    let said = |number: usize, body: &str, at: &str| {
+    let wrote = |number: usize, body: &str, at: &str| {
         Webhook::message(1, number)
             .with("ConversationSid", sid.as_str())
             .with("ParticipantSid", handset.sid.as_str())
@@ -231,8 +231,8 @@ async fn the_order_in_which_words_arrive_does_not_matter() {
             .0
     };
     let (stop, start) = (
-        said(1, "STOP", "2026-12-01T10:00:00.000Z"),
-        said(2, "START", "2026-12-01T10:05:00.000Z"),
+        wrote(1, "STOP", "2026-12-01T10:00:00.000Z"),
+        wrote(2, "START", "2026-12-01T10:05:00.000Z"),
     );
     for form in [&start, &stop, &stop, &start] {
         crm.app.deliver(form).await;
