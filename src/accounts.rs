@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, TransferMethod};
+use crate::config::{self, OptOutPolicy, TransferMethod};
 use crate::ids::{AccountSid, MessagingServiceSid, PhoneNumber};
 use crate::twilio::{self, Client, ClientSettings};
 
@@ -19,6 +19,7 @@ pub struct Account {
     pub messaging_service_sid: MessagingServiceSid,
     pub numbers: Vec<PhoneNumber>,
     pub transfer_method: TransferMethod,
+    pub opt_out: OptOutPolicy,
 }
 
 impl Accounts {
@@ -34,6 +35,7 @@ impl Accounts {
                     messaging_service_sid: account.messaging_service_sid.clone(),
                     numbers: account.numbers.clone(),
                     transfer_method: account.transfer_method,
+                    opt_out: account.opt_out,
                 };
                 Ok((account.account_sid.clone(), account))
             })
@@ -65,6 +67,7 @@ fn client_settings(settings: &config::Twilio, account: &config::Account) -> Clie
     };
     ClientSettings {
         base_url: settings.base_url.clone(),
+        media_base_url: settings.media_base_url(),
         account_sid: account.account_sid.clone(),
         credentials,
         service_sid: account.service_sid.clone(),

@@ -34,6 +34,7 @@ use crate::inbox::receive::{Inbox, Signer};
 use crate::inbox::writer::{Writer, Writing};
 use crate::inbox::{receive, replay};
 use crate::mirror;
+use crate::opt_out::{self, OptOuts};
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
@@ -163,6 +164,12 @@ impl App {
             group_texts,
             handovers,
             outbox,
+            media_kept_max: config.media.kept_max,
+            opt_outs: OptOuts {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            },
             completeness: Totals::new(pool.clone(), clock.clone()),
             erasures: Erasures {
                 pool: pool.clone(),
@@ -310,7 +317,12 @@ impl App {
             settings: self.config.retention,
         };
         tasks.spawn(retention.keep_running(shutdown.clone()));
-        tasks.spawn(keep_house(self.pool.clone(), self.clock.clone(), working.clone()));
+        tasks.spawn(keep_house(
+            self.pool.clone(),
+            self.clock.clone(),
+            self.config.media.unused_after,
+            working.clone(),
+        ));
         // No new tasks once the shutdown has begun; those that run are given their time.
         self.worker.run(Arc::clone(&self.notices.tasks), shutdown).await;
     }
@@ -332,8 +344,9 @@ async fn migrate_until_done(options: &PgConnectOptions) {
     }
 }
 
-/// What is done once in a while: answers kept for repeated calls are forgotten after two days.
-async fn keep_house(pool: PgPool, clock: Clock, cancel: CancellationToken) {
+/// What is done once in a while: answers kept for repeated calls are forgotten after two days, media that no message took
+/// after its time.
+async fn keep_house(pool: PgPool, clock: Clock, media_unused_after: Duration, cancel: CancellationToken) {
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -348,6 +361,17 @@ async fn keep_house(pool: PgPool, clock: Clock, cancel: CancellationToken) {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot purge old idempotency keys"
+            );
+        }
+        let unused_for = SignedDuration::try_from(media_unused_after).unwrap_or(SignedDuration::MAX);
+        let purged = match pool.acquire().await {
+            Ok(mut conn) => outbox::media::purge_unused(&mut conn, clock.now() - unused_for).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = purged {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot purge media that no message took"
             );
         }
     }
@@ -414,12 +438,37 @@ fn handlers(
         (
             outbox::SEND_TASK,
             Arc::new(outbox::Send {
-                pool,
-                clock,
-                accounts,
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
                 health: health.clone(),
             }),
         ),
+        (
+            opt_out::RESUME_TASK,
+            Arc::new(outbox::Resume {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (
+            opt_out::APPLY_TASK,
+            Arc::new(opt_out::Apply {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (
+            opt_out::CLOSE_TASK,
+            Arc::new(opt_out::Close {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts,
+            }),
+        ),
+        (opt_out::RESOLVE_TASK, Arc::new(opt_out::Resolve { pool, clock })),
         (health::REPAIR_TASK, Arc::new(health::Repairer(health.clone()))),
     ]
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use config::{File, FileFormat};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::ids::{AccountSid, ApiKeySid, Identity, MessagingServiceSid, PhoneNumber, ServiceSid};
@@ -31,6 +31,7 @@ pub struct Config {
     pub transfer: Transfer,
     pub handover: Handover,
     pub group_text: GroupText,
+    pub media: Media,
     pub sweep: Sweep,
     pub health: Health,
     pub audit: Audit,
@@ -66,12 +67,33 @@ pub struct Database {
 #[serde(deny_unknown_fields)]
 pub struct Twilio {
     pub base_url: Url,
+    /// None: Twilio's own, or with the emulator, where that is.
+    #[serde(default)]
+    pub media_base_url: Option<Url>,
     #[serde(deserialize_with = "duration")]
     pub call_timeout: Duration,
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
     #[serde(default)]
     pub accounts: Vec<Account>,
+}
+
+impl Twilio {
+    /// Where files are uploaded.
+    pub fn media_base_url(&self) -> Url {
+        let theirs = "https://mcs.us1.twilio.com";
+        match &self.media_base_url {
+            Some(url) => url.clone(),
+            None if self
+                .base_url
+                .domain()
+                .is_some_and(|host| host.ends_with("twilio.com")) =>
+            {
+                theirs.parse().expect("it is a URL")
+            }
+            None => self.base_url.clone(),
+        }
+    }
 }
 
 /// One Twilio account or subaccount.
@@ -90,6 +112,8 @@ pub struct Account {
     pub signatures: SignatureMode,
     #[serde(default)]
     pub transfer_method: TransferMethod,
+    #[serde(default)]
+    pub opt_out: OptOutPolicy,
     #[serde(default = "max_in_flight")]
     pub max_in_flight: usize,
 }
@@ -112,6 +136,19 @@ pub enum TransferMethod {
     Auto,
     Update,
     AddRemove,
+}
+
+/// What is to be done about a group with a member who has opted out of the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptOutPolicy {
+    /// The others are written to; whoever holds the line is warned, and says that they know.
+    #[default]
+    CarryOn,
+    /// Nothing is posted until a supervisor has decided.
+    AskSupervisor,
+    /// The conversation is closed at Twilio.
+    Close,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -158,6 +195,17 @@ pub struct Handover {
 pub struct GroupText {
     #[serde(deserialize_with = "duration")]
     pub activation_timeout: Duration,
+}
+
+/// What is uploaded to be sent.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Media {
+    /// How long what no message took is kept.
+    #[serde(deserialize_with = "duration")]
+    pub unused_after: Duration,
+    /// How many bytes are kept at once.
+    pub kept_max: u64,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -391,6 +439,13 @@ impl Config {
                 "expected an address like https://seals.example.com/hookswitch",
             ));
         }
+        at_most("media.unused_after", self.media.unused_after, 7 * 24 * 3600)?;
+        if self.media.kept_max < 5_000_000 {
+            return Err(ConfigError::new(
+                "media.kept_max",
+                "expected at least 5000000, which is one file",
+            ));
+        }
         self.retention.check()?;
         if self.database.max_connections < 4 {
             return Err(ConfigError::new(
@@ -403,6 +458,13 @@ impl Config {
             return Err(ConfigError::new(
                 "twilio.base_url",
                 "expected an address like https://conversations.twilio.com",
+            ));
+        }
+        let media = self.twilio.media_base_url();
+        if !matches!(media.scheme(), "http" | "https") || media.host().is_none() {
+            return Err(ConfigError::new(
+                "twilio.media_base_url",
+                "expected an address like https://mcs.us1.twilio.com",
             ));
         }
         let mut seen = std::collections::BTreeSet::new();
@@ -512,6 +574,7 @@ fn apply_customary_names(
             numbers: Vec::new(),
             signatures: SignatureMode::default(),
             transfer_method: TransferMethod::default(),
+            opt_out: OptOutPolicy::default(),
             max_in_flight: max_in_flight(),
         });
     }

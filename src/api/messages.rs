@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::as_of::{Dated, moment};
 use crate::api::auth::{Caller, Scope, scope};
+use crate::api::delivery::{self, Delivery, DeliverySummary, Written};
 use crate::api::ledger_then::{LedgerThen, LineThen};
 use crate::api::{Api, conversations, participants, raw};
 use crate::ids::{ConversationSid, MessageSid};
@@ -45,8 +46,10 @@ pub(super) struct MessageBody {
     attributes: Option<Box<RawValue>>,
     /// Twilio's word for where it came from: `SMS`, `API`, `SDK`.
     source: Option<String>,
-    /// How far it came, for each handset that Twilio has told of.
+    /// How far it came, for each member with a handset; of what a handset wrote, for those that Twilio has told of.
     delivery: Vec<Delivery>,
+    /// The sum of `delivery`; null where that is empty.
+    delivery_summary: Option<DeliverySummary>,
     created_at: Option<Timestamp>,
     updated_at: Timestamp,
     /// When it was removed at Twilio; what it said is not given then.
@@ -58,19 +61,6 @@ pub(super) struct MessageBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = bool, required = false)]
     withheld: Option<bool>,
-}
-
-/// How far a message came to one member.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Delivery {
-    participant_sid: Option<String>,
-    /// The handset, where the member is known.
-    address: Option<String>,
-    /// Twilio's word: `sent`, `delivered`, `read`, `undelivered`, `failed`.
-    status: String,
-    /// Twilio's, where it was not delivered.
-    error_code: Option<String>,
-    updated_at: Timestamp,
 }
 
 /// What is known of a conversation besides its messages, to shape those.
@@ -149,8 +139,16 @@ impl Surroundings {
         let FoundMessage { row, is_withheld } = found;
         let lines = self.ledger.at(time_of(&row));
         let said = row.removed_at.is_none() && !is_withheld;
+        let sent_through = self.line_of(&row, &lines);
+        let written = Written {
+            at: time_of(&row),
+            participant_sid: row.participant_sid.as_deref(),
+            author: row.author.as_deref(),
+            is_ours: sent_through.is_some(),
+        };
+        let delivery = delivery::of_members(&written, &self.members, receipts);
         MessageBody {
-            sent_through: self.line_of(&row, &lines),
+            sent_through,
             lines,
             message_sid: row.message_sid,
             index: row.index,
@@ -160,10 +158,8 @@ impl Surroundings {
             media: raw(row.media.filter(|_| said)),
             attributes: raw(row.attributes.filter(|_| said)),
             source: row.source,
-            delivery: receipts
-                .into_iter()
-                .map(|receipt| self.delivery(receipt))
-                .collect(),
+            delivery_summary: delivery::summary(&delivery),
+            delivery,
             created_at: row.created_at,
             updated_at: row.updated_at,
             removed_at: row.removed_at,
@@ -183,17 +179,6 @@ impl Surroundings {
             .iter()
             .find(|then| then.line == author || then.holder.as_deref() == Some(author))
             .map(|then| then.line.clone())
-    }
-
-    fn delivery(&self, receipt: ReceiptRow) -> Delivery {
-        let member = self.member(receipt.participant_sid.as_deref());
-        Delivery {
-            address: member.and_then(|member| member.address.clone()),
-            participant_sid: receipt.participant_sid,
-            status: receipt.status,
-            error_code: receipt.error_code,
-            updated_at: receipt.updated_at,
-        }
     }
 
     fn member(&self, participant_sid: Option<&str>) -> Option<&ParticipantRow> {
@@ -279,6 +264,41 @@ pub(super) async fn list(
         items: surroundings.shape(&mut conn, &sid, page.items).await?,
         next: page.next,
     }))
+}
+
+/// The parameters of a message's path.
+#[derive(Debug, Deserialize)]
+pub(super) struct OfMessage {
+    conversation_sid: ConversationSid,
+    message_sid: MessageSid,
+}
+
+/// Show a message, and how far it came to each member
+///
+/// One that was removed is shown too, without what it said.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{conversation_sid}/messages/{message_sid}",
+    operation_id = "show_message",
+    tag = "Messages",
+    params(("conversation_sid" = ConversationSid, Path), ("message_sid" = MessageSid, Path)),
+    responses((status = 200, description = "The message.", body = MessageBody)),
+    security(("api_key" = ["conversations:read"])),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    _: Caller<scope::ConversationsRead>,
+    Path(of): Path<OfMessage>,
+) -> Result<Json<MessageBody>, Problem> {
+    let mut conn = api.pool.acquire().await?;
+    let sid = of.conversation_sid;
+    let row = read::message(&mut conn, sid.as_str(), of.message_sid.as_str()).await?;
+    let row = row.ok_or(Problem::NotFound { what: "message" })?;
+    let surroundings = Surroundings::load(&mut conn, &sid, None).await?;
+    let mut shaped = surroundings
+        .shape(&mut conn, &sid, vec![FoundMessage::now(row)])
+        .await?;
+    shaped.pop().map(Json).ok_or(Problem::Internal)
 }
 
 /// Where a page of the messages as they are now ends.

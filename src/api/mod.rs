@@ -18,6 +18,7 @@ mod availability;
 mod calendars;
 mod completeness;
 mod conversations;
+mod delivery;
 mod erasures;
 mod events;
 mod group_texts;
@@ -27,8 +28,10 @@ pub mod idempotency;
 mod ledger_then;
 mod legal_hold;
 mod lines;
+mod media;
 mod messages;
 mod openapi;
+mod opt_outs;
 mod participants;
 mod people_import;
 mod sends;
@@ -56,6 +59,7 @@ use crate::erasure::Erasures;
 use crate::group_text::GroupTexts;
 use crate::handover::Handovers;
 use crate::health::Health;
+use crate::opt_out::OptOuts;
 use crate::outbox::Outbox;
 use crate::sweep::Totals;
 use crate::transfer::Transfers;
@@ -75,6 +79,9 @@ pub struct Api {
     pub group_texts: GroupTexts,
     pub handovers: Handovers,
     pub outbox: Outbox,
+    /// How many bytes of media wait at once.
+    pub media_kept_max: u64,
+    pub opt_outs: OptOuts,
     pub completeness: Totals,
     pub erasures: Erasures,
     pub health: Health,
@@ -88,10 +95,16 @@ pub fn router(api: Api) -> Router {
     let (bounded, mut document) = bounded_routes().split_for_parts();
     let (waiting, feed) = waiting_routes().split_for_parts();
     document.merge(feed);
+    let (uploading, uploads) = uploading_routes().split_for_parts();
+    document.merge(uploads);
     let document: Arc<RawValue> = openapi::complete(document).into();
     let describe = get(async move || axum::Json(document));
     bound(bounded.with_state(api.clone()), ANSWER_TIMEOUT)
-        .merge(bound(waiting.with_state(api), events::WAIT_MAX + ANSWER_TIMEOUT))
+        .merge(bound(
+            waiting.with_state(api.clone()),
+            events::WAIT_MAX + ANSWER_TIMEOUT,
+        ))
+        .merge(bound(uploading.with_state(api), media::UPLOAD_TIMEOUT))
         .route("/openapi.json", describe)
         .method_not_allowed_fallback(method_not_allowed)
 }
@@ -107,8 +120,19 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(erasures::show))
         .routes(routes!(participants::list))
         .routes(routes!(messages::list, sends::start))
+        .routes(routes!(messages::show))
+        .routes(routes!(media::fetch))
         .routes(routes!(sends::list))
         .routes(routes!(sends::show))
+        .routes(routes!(opt_outs::list, opt_outs::set))
+        .routes(routes!(opt_outs::clear))
+        .routes(routes!(opt_outs::of_conversation))
+        .routes(routes!(opt_outs::decide))
+        .routes(routes!(
+            opt_outs::show_policy,
+            opt_outs::set_policy,
+            opt_outs::drop_policy
+        ))
         .routes(routes!(timeline::list))
         .routes(routes!(transfers::start, transfers::list))
         .routes(routes!(transfers::show))
@@ -158,6 +182,11 @@ fn bounded_routes() -> OpenApiRouter<Api> {
 /// Those that may wait on purpose.
 fn waiting_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(events::list))
+}
+
+/// Those whose bodies are large.
+fn uploading_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(media::upload))
 }
 
 /// JSON that is kept as text, as it was written; `None` where it is no JSON.

@@ -21,6 +21,7 @@ use crate::web::problem::ProblemBody;
         (name = "Group texts", description = "Starting group texts"),
         (name = "Conversations", description = "Conversations as the mirror has them"),
         (name = "Messages", description = "Reading and sending"),
+        (name = "Opt-outs", description = "Members who want no more messages, and what is done about it"),
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Handovers", description = "Giving all lines of one person to others by a plan, and back"),
         (name = "People", description = "Agents, teams, calendars, who is on call"),

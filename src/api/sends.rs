@@ -8,14 +8,20 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Post};
+use crate::api::media::MediaBody;
 use crate::api::{Api, conflict, conversations, raw};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
-use crate::outbox::{self, BODY_MAX, NewOutboundMessage, OutboundMessage, SendError, State as Stage};
+use crate::opt_out::{Policy, Standing};
+use crate::outbox::media::kinds::MEDIA_MAX;
+use crate::outbox::{
+    self, BODY_MAX, Extras, NewOutboundMessage, OutboundMessage, PostError, SendError, State as Stage, media,
+};
 use crate::web::extract::{Path, Query};
 use crate::web::field::{Errors, Field, Object, Text};
 use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
@@ -26,10 +32,15 @@ use crate::web::problem::Problem;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "body": "The offer was accepted.", "as": "maya" }))]
 pub(super) struct StartSend {
-    /// What it says: 1 to 1600 characters, not blank.
+    /// What it says: 1 to 1600 characters, not blank. May be left out where there is `media`.
     #[serde(default)]
-    #[schema(value_type = String, required = true, min_length = 1, max_length = 1600)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 1600)]
     body: Field<Text<1, BODY_MAX>>,
+    /// What it shows: the `media_id` of what was uploaded to this conversation. One at most, which is what Twilio takes;
+    /// send the others as messages of their own.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Uuid>>, max_items = 1)]
+    media: Field<Vec<Uuid>>,
     /// The line to send it through; needed only where the conversation has several.
     #[serde(default)]
     #[schema(value_type = Option<PhoneNumber>)]
@@ -39,6 +50,11 @@ pub(super) struct StartSend {
     #[serde(default, rename = "as")]
     #[schema(value_type = Option<Identity>)]
     as_holder: Field<Identity>,
+    /// Where a member has opted out of the number: you know, and mean the others. Without it such a message is refused with
+    /// `member_opted_out`.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    acknowledge_opt_out: Field<bool>,
     /// Anything of yours, at most 15 KiB; it becomes the message's `attributes` at Twilio, beside ours.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -50,21 +66,48 @@ impl StartSend {
         self,
         conversation_sid: ConversationSid,
         requested_by: String,
-    ) -> Result<NewOutboundMessage, Problem> {
+    ) -> Result<(NewOutboundMessage, Extras), Problem> {
         let mut errors = Errors::of_body();
-        let body = errors.required("body", self.body);
+        let media = errors.optional("media", self.media).unwrap_or_default();
+        check_media(&mut errors, &media);
+        let body = if media.is_empty() {
+            errors.required("body", self.body).map(Text::into_string)
+        } else {
+            // Of media alone, as Twilio has it.
+            let body = errors.optional("body", self.body).map(Text::into_string);
+            Some(body.unwrap_or_default())
+        };
         let line = errors.optional("line", self.line);
         let as_holder = errors.optional("as", self.as_holder);
         let attributes = errors.optional("attributes", self.attributes);
+        let acknowledged = errors.optional("acknowledge_opt_out", self.acknowledge_opt_out);
+        let extras = Extras {
+            media,
+            acknowledge_opt_out: acknowledged.unwrap_or_default(),
+        };
         let new = body.map(|body| NewOutboundMessage {
             conversation_sid,
             line,
             as_holder,
-            body: body.into_string(),
+            body,
             attributes: attributes.map(Object::into_value),
             requested_by,
         });
-        errors.finish(new)
+        errors.finish(new).map(|new| (new, extras))
+    }
+}
+
+fn check_media(errors: &mut Errors, media: &[Uuid]) {
+    for (place, one) in media.iter().enumerate() {
+        if media[..place].contains(one) {
+            errors.add(&format!("media/{place}"), "duplicate", "expected each once");
+        }
+    }
+    if media.len() > MEDIA_MAX {
+        let message = format!(
+            "expected at most {MEDIA_MAX}: Twilio takes so many with a message, so send the others as messages of their own"
+        );
+        errors.add("media", "too_many", message);
     }
 }
 
@@ -83,6 +126,12 @@ pub(super) struct SendBody {
     /// The line's holder when it was sent, or the number itself where the line was unstaffed; null before.
     author: Option<String>,
     body: String,
+    /// What goes with it.
+    media: Vec<MediaBody>,
+    /// Whoever asked for it knew that a member had opted out.
+    acknowledged_opt_out: bool,
+    /// Since when it waits for a supervisor to decide; null: it does not.
+    held_since: Option<Timestamp>,
     #[schema(value_type = Option<Object>)]
     attributes: Option<Box<RawValue>>,
     /// Twilio's, once it is sent.
@@ -98,8 +147,36 @@ pub(super) struct SendBody {
     erased_at: Option<Timestamp>,
 }
 
-impl From<OutboundMessage> for SendBody {
-    fn from(message: OutboundMessage) -> Self {
+impl SendBody {
+    /// Messages of one conversation, with their media.
+    async fn of_conversation(
+        conn: &mut PgConnection,
+        messages: Vec<OutboundMessage>,
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        let with_media = messages.iter().filter(|message| message.media_count > 0);
+        let ids: Vec<Uuid> = with_media.map(|message| message.outbound_message_id).collect();
+        let sid = messages
+            .first()
+            .map(|message| message.conversation_sid.clone())
+            .unwrap_or_default();
+        let mut media = media::of_messages(conn, &sid, &ids).await?;
+        Ok(messages
+            .into_iter()
+            .map(|message| {
+                let id = Some(message.outbound_message_id);
+                let own = media.extract_if(.., |one| one.outbound_message_id == id);
+                let own = own.map(MediaBody::from).collect();
+                Self::new(message, own)
+            })
+            .collect())
+    }
+
+    async fn of_one(conn: &mut PgConnection, message: OutboundMessage) -> Result<Self, Problem> {
+        let mut bodies = Self::of_conversation(conn, vec![message]).await?;
+        bodies.pop().ok_or(Problem::Internal)
+    }
+
+    fn new(message: OutboundMessage, media: Vec<MediaBody>) -> Self {
         Self {
             send_id: message.outbound_message_id,
             conversation_sid: message.conversation_sid,
@@ -108,6 +185,9 @@ impl From<OutboundMessage> for SendBody {
             as_holder: message.as_holder,
             author: message.author,
             body: message.body,
+            media,
+            acknowledged_opt_out: message.acknowledged_opt_out,
+            held_since: message.held_since,
             attributes: raw(message.attributes),
             message_sid: message.message_sid,
             outcome_code: message.outcome_code,
@@ -140,15 +220,17 @@ pub(super) async fn start(
     Path(sid): Path<ConversationSid>,
     Post { call, body }: Post<StartSend>,
 ) -> Result<Response, Problem> {
-    let new = body.read(sid, caller.name())?;
+    let (new, extras) = body.read(sid, caller.name())?;
     match call.begin(&api, &caller).await? {
         Begun::Again(answer) => Ok(answer),
         Begun::First(mut first) => {
-            let message = api.outbox.send_in(first.conn(), new).await?;
+            let message = api
+                .outbox
+                .post_in(first.conn(), new, &extras, &api.opt_outs)
+                .await?;
             let location = format!("/v1/sends/{}", message.outbound_message_id);
-            first
-                .answer(StatusCode::ACCEPTED, Some(location), &SendBody::from(message))
-                .await
+            let body = SendBody::of_one(first.conn(), message).await?;
+            first.answer(StatusCode::ACCEPTED, Some(location), &body).await
         }
     }
 }
@@ -171,7 +253,7 @@ pub(super) async fn show(
     let mut conn = api.pool.acquire().await?;
     let message = outbox::find(&mut conn, send_id).await?;
     let message = message.ok_or(Problem::NotFound { what: "send" })?;
-    Ok(Json(message.into()))
+    Ok(Json(SendBody::of_one(&mut conn, message).await?))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -221,7 +303,48 @@ pub(super) async fn list(
     let page = wanted.page(rows, |message| {
         Place(At(message.created_at), message.outbound_message_id)
     });
-    Ok(Json(page.map(SendBody::from)))
+    Ok(Json(Page {
+        items: SendBody::of_conversation(&mut conn, page.items).await?,
+        next: page.next,
+    }))
+}
+
+/// How many, and not who.
+fn opted_out(standing: Standing) -> Problem {
+    match standing {
+        // It stands against nothing.
+        Standing::Clear => Problem::Internal,
+        Standing::Warned { members } => conflict(
+            "member_opted_out",
+            "members have opted out of the number and are not sent it: say that you know with `acknowledge_opt_out`, and the others are",
+            json!({ "members": members, "policy": Policy::CarryOn }),
+        ),
+        Standing::Held { members } => conflict(
+            "opt_out_held",
+            "members have opted out of the number, and a supervisor has to decide before anything is posted",
+            json!({ "members": members, "policy": Policy::AskSupervisor }),
+        ),
+        Standing::Stopped { members } => conflict(
+            "opt_out_stopped",
+            "members have opted out of the number, and a supervisor decided that nothing is posted",
+            json!({ "members": members, "policy": Policy::AskSupervisor }),
+        ),
+        Standing::Closing { members } => conflict(
+            "opt_out_closing",
+            "members have opted out of the number, and the conversation is closed for it",
+            json!({ "members": members, "policy": Policy::Close }),
+        ),
+    }
+}
+
+impl From<PostError> for Problem {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Send(error) => error.into(),
+            PostError::Media(error) => error.into(),
+            PostError::OptedOut(standing) => opted_out(standing),
+        }
+    }
 }
 
 impl From<SendError> for Problem {

@@ -11,7 +11,7 @@ use url::Url;
 use crate::accounts::Accounts;
 use crate::app::{App, Roles};
 use crate::clock::Clock;
-use crate::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
+use crate::config::{Account, Config, OptOutPolicy, PublicBaseUrl, SignatureMode, TransferMethod};
 use crate::sandbox::{self, Sandbox};
 use crate::{db, setup};
 
@@ -88,6 +88,7 @@ async fn start_sandbox(
         numbers: settings.numbers.clone(),
         signatures: SignatureMode::Enforce,
         transfer_method: TransferMethod::Auto,
+        opt_out: OptOutPolicy::CarryOn,
         max_in_flight: 10,
     };
     let listen = settings.listen;

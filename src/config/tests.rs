@@ -109,3 +109,50 @@ fn a_wrong_value_is_named_with_what_is_expected_and_never_repeated() {
         ]
         "#);
 }
+
+#[test]
+fn files_go_to_twilio_s_media_service_or_to_the_emulator() {
+    let of = |toml: &str| load(toml, &[]).unwrap().twilio.media_base_url().to_string();
+    assert_eq!(of(""), "https://mcs.us1.twilio.com/");
+    assert_eq!(
+        of("[twilio]\nbase_url = \"http://127.0.0.1:9\""),
+        "http://127.0.0.1:9/"
+    );
+    assert_eq!(
+        of("[twilio]\nmedia_base_url = \"https://mcs.example.com\""),
+        "https://mcs.example.com/"
+    );
+    let wrong = load("[twilio]\nmedia_base_url = \"ftp://mcs.example.com\"", &[]).unwrap_err();
+    assert!(
+        wrong.starts_with("setting twilio.media_base_url: expected"),
+        "{wrong}"
+    );
+    for wrong in [
+        "unused_after = \"8d\"",
+        "unused_after = \"200h\"",
+        "kept_max = 1000",
+    ] {
+        let said = load(&format!("[media]\n{wrong}"), &[]).unwrap_err();
+        assert!(said.starts_with("setting media."), "{said}");
+    }
+}
+
+#[test]
+fn an_account_says_what_happens_when_members_opt_out() {
+    let policy = |value: &str| {
+        let key = "HOOKSWITCH_TEST";
+        let toml = format!(
+            "[[twilio.accounts]]\naccount_sid = \"AC00000000000000000000000000000001\"\nauth_tokens = [\"{key}\"]\n\
+             service_sid = \"IS00000000000000000000000000000001\"\n\
+             messaging_service_sid = \"MG00000000000000000000000000000001\"\n{value}"
+        );
+        load(&toml, &[]).map(|config| config.twilio.accounts[0].opt_out)
+    };
+    assert_eq!(policy(""), Ok(OptOutPolicy::CarryOn));
+    assert_eq!(
+        policy("opt_out = \"ask_supervisor\""),
+        Ok(OptOutPolicy::AskSupervisor)
+    );
+    assert_eq!(policy("opt_out = \"close\""), Ok(OptOutPolicy::Close));
+    assert!(policy("opt_out = \"ignore\"").unwrap_err().contains("opt_out"));
+}

@@ -23,7 +23,7 @@ use crate::inbox::erase::{self as inbox, ErasedPage};
 use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers::{self, ErasedAnswers};
-use crate::{group_text, handover, health, ledger, outbox, people, retention, transfer};
+use crate::{group_text, handover, health, ledger, opt_out, outbox, people, retention, transfer};
 
 /// How much of what was erased.
 pub(super) type Counts = Vec<(&'static str, i64)>;
@@ -72,6 +72,8 @@ pub(super) async fn in_conversation(
     counts.push(("transfers", transfer::erase::erase(conn, sid, person).await?));
     let sends = outbox::erase::erase_person(conn, sid, person, now).await?;
     counts.push(("sends", i64::try_from(sends.len()).unwrap_or(i64::MAX)));
+    let media = outbox::media::erase_person(conn, sid, person, &sends, now).await?;
+    counts.push(("media", media));
     if !sends.is_empty() {
         let answers = idempotency::erase_person(conn, person, &sends).await?;
         counts.push(("api_answers", answers));
@@ -131,6 +133,7 @@ pub(super) async fn in_rest(
         ("group_texts", group_text::erase::erase(conn, person, held).await?),
         ("handovers", handover::erase::erase(conn, person, held).await?),
         ("line_findings", health::erase::erase(conn, person, held).await?),
+        ("opt_outs", opt_out::erase::erase(conn, person, held).await?),
         ("users", of_mirror::erase_user(conn, person, now).await?),
         ("people", people::erase::erase(conn, person, now).await?),
         (

@@ -121,6 +121,23 @@ texts! {
         SendSent = "send.sent",
         SendFailed = "send.failed",
         SendNeedsAttention = "send.needs_attention",
+        /// It waits until a supervisor has decided, since a member has opted out.
+        SendHeld = "send.held",
+        /// A member wants no more messages from a number: `source` and `evidence` say how we know.
+        OptOutRecorded = "opt_out.recorded",
+        /// The member wants messages again.
+        OptOutCleared = "opt_out.cleared",
+        /// A group goes on without the member: `holder` has the line.
+        OptOutWarned = "opt_out.warned",
+        /// Nothing is posted to a group until a supervisor decides: `holder` and `supervisor` say whom it concerns.
+        OptOutHeld = "opt_out.held",
+        OptOutAllowed = "opt_out.allowed",
+        OptOutStopped = "opt_out.stopped",
+        OptOutClosing = "opt_out.closing",
+        OptOutClosed = "opt_out.closed",
+        OptOutCloseFailed = "opt_out.close_failed",
+        /// A number has another policy: `from` and `to`.
+        OptOutPolicyChanged = "opt_out.policy_changed",
         /// Something is wrong with a line: `code` says what.
         LineFindingOpened = "line.finding_opened",
         LineFindingResolved = "line.finding_resolved",

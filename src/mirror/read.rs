@@ -211,13 +211,21 @@ pub async fn participants(
     conn: &mut PgConnection,
     conversation_sid: &str,
 ) -> Result<Vec<ParticipantRow>, sqlx::Error> {
+    participants_of_many(conn, &[conversation_sid]).await
+}
+
+/// As [`participants`], of many conversations at once.
+pub async fn participants_of_many(
+    conn: &mut PgConnection,
+    conversation_sids: &[&str],
+) -> Result<Vec<ParticipantRow>, sqlx::Error> {
     let rows = sqlx::query!(
         "-- mirror.participants
         select conversation_sid, participant_sid, identity, address, proxy_address, projected_address, attributes, role_sid,
                last_read_message_index, created_at, version_at, removed_at, erased_at
-        from participant where conversation_sid = $1
-        order by created_at, participant_sid",
-        conversation_sid,
+        from participant where conversation_sid = any($1)
+        order by conversation_sid, created_at, participant_sid",
+        conversation_sids as _,
     )
     .fetch_all(conn)
     .await?;
@@ -360,6 +368,25 @@ pub async fn messages_by_sid(
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| message_row!(row)).collect())
+}
+
+/// One message of a conversation.
+pub async fn message(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    message_sid: &str,
+) -> Result<Option<MessageRow>, sqlx::Error> {
+    let row = sqlx::query!(
+        "-- mirror.message
+        select conversation_sid, message_sid, message_index, author, participant_sid, body, media, attributes, source,
+               created_at, version_at, removed_at, erased_at
+        from message where conversation_sid = $1 and message_sid = $2",
+        conversation_sid,
+        message_sid,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| message_row!(row)))
 }
 
 /// The receipts of some messages of a conversation.

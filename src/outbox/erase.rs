@@ -88,7 +88,9 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     sqlx::query_scalar!(
         r#"-- outbox.conversations_of_person
         select distinct conversation_sid as "sid!" from outbound_message
-        where $1 in (author, as_holder, requested_by) or concat_ws(' ', body, attributes, outcome_detail) like any($2)"#,
+        where $1 in (author, as_holder, requested_by) or concat_ws(' ', body, attributes, outcome_detail) like any($2)
+        union
+        select conversation_sid from outbound_media where requested_by = $1 or filename like any($2)"#,
         person.exact(),
         &person.patterns() as _,
     )

@@ -1,19 +1,23 @@
-//! Messages that a CRM asks us to send. Owns `outbound_message`.
+//! Messages that a CRM asks us to send. Owns `outbound_message`, and `outbound_media`, what goes with them.
 //!
 //! Twilio has no idempotency key for messages, and an answer may be lost after the effect. So each carries its own id in
 //! its `Attributes`, and where it is not known whether one was sent, the newest messages are listed and looked through
-//! before anything is sent again ([`work`]).
+//! before anything is sent again ([`work`]). What a message shows is uploaded before it ([`media`]).
 
 pub mod erase;
+mod held;
+pub mod media;
 mod operations;
 mod store;
+mod upload;
 mod work;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use operations::{NewOutboundMessage, Outbox, SendError};
+pub use held::Resume;
+pub use operations::{Extras, NewOutboundMessage, Outbox, PostError, SendError};
 pub use store::{find, page};
 pub use work::Send;
 
@@ -67,6 +71,12 @@ pub struct OutboundMessage {
     pub body: String,
     /// JSON object as text.
     pub attributes: Option<String>,
+    /// How many media go with it.
+    pub media_count: i16,
+    /// Who asked for it knew that a member has opted out.
+    pub acknowledged_opt_out: bool,
+    /// It waits for a supervisor to decide, since then.
+    pub held_since: Option<Timestamp>,
     pub state: State,
     pub outcome_code: Option<String>,
     pub outcome_detail: Option<String>,

@@ -3,10 +3,13 @@
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::events::{self, Kind, NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber, new_id};
+use crate::opt_out::{OptOuts, Standing};
+use crate::outbox::media::{self, TakeError};
 use crate::outbox::{OutboundMessage, SEND_TASK, State, store};
 use crate::queue::{self, NewTask};
 use crate::{ledger, mirror};
@@ -30,6 +33,26 @@ pub struct NewOutboundMessage {
     /// A JSON object.
     pub attributes: Option<serde_json::Value>,
     pub requested_by: String,
+}
+
+/// What a message may have besides its words.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Media of the same conversation that was uploaded before.
+    pub media: Vec<Uuid>,
+    /// Whoever asks knows that a member has opted out of the number, and is not sent it.
+    pub acknowledge_opt_out: bool,
+}
+
+/// Why a message that somebody posts is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Media(#[from] TakeError),
+    #[error("members of the conversation have opted out of the number")]
+    OptedOut(Standing),
 }
 
 /// Why a message cannot be taken for sending.
@@ -64,6 +87,42 @@ impl Outbox {
         conn: &mut PgConnection,
         new: NewOutboundMessage,
     ) -> Result<OutboundMessage, SendError> {
+        self.queue_in(conn, new, &Extras::default()).await
+    }
+
+    /// As [`Outbox::send_in`], for somebody who can be told what stands against it, and with media. An error leaves what the
+    /// caller's transaction has to give up.
+    pub async fn post_in(
+        &self,
+        conn: &mut PgConnection,
+        new: NewOutboundMessage,
+        extras: &Extras,
+        opt_outs: &OptOuts,
+    ) -> Result<OutboundMessage, PostError> {
+        let sid = new.conversation_sid.clone();
+        let message = self.queue_in(conn, new, extras).await?;
+        let standing = opt_outs
+            .standing(conn, &message.account_sid, sid.as_str(), &message.line)
+            .await
+            .map_err(SendError::from)?;
+        match standing {
+            Standing::Clear => {}
+            Standing::Warned { .. } if extras.acknowledge_opt_out => {}
+            Standing::Warned { .. }
+            | Standing::Held { .. }
+            | Standing::Stopped { .. }
+            | Standing::Closing { .. } => return Err(PostError::OptedOut(standing)),
+        }
+        media::take(conn, &sid, &extras.media, message.outbound_message_id).await?;
+        Ok(message)
+    }
+
+    async fn queue_in(
+        &self,
+        conn: &mut PgConnection,
+        new: NewOutboundMessage,
+        extras: &Extras,
+    ) -> Result<OutboundMessage, SendError> {
         let now = self.clock.now();
         let conversation = mirror::read::conversation(conn, new.conversation_sid.as_str())
             .await?
@@ -81,6 +140,9 @@ impl Outbox {
             author: None,
             body: new.body,
             attributes: new.attributes.map(|attributes| attributes.to_string()),
+            media_count: i16::try_from(extras.media.len()).unwrap_or(i16::MAX),
+            acknowledged_opt_out: extras.acknowledge_opt_out,
+            held_since: None,
             state: State::Queued,
             outcome_code: None,
             outcome_detail: None,
@@ -124,7 +186,7 @@ async fn pick_line(conn: &mut PgConnection, new: &NewOutboundMessage) -> Result<
     }
 }
 
-async fn put_send(
+pub(super) async fn put_send(
     conn: &mut PgConnection,
     message: &OutboundMessage,
     now: Timestamp,

@@ -16,6 +16,9 @@ struct Row {
     author: Option<String>,
     body: String,
     attributes: Option<String>,
+    media_count: i16,
+    acknowledged_opt_out: bool,
+    held_since: Option<jiff_sqlx::Timestamp>,
     state: String,
     outcome_code: Option<String>,
     outcome_detail: Option<String>,
@@ -39,6 +42,9 @@ impl From<Row> for OutboundMessage {
             author: row.author,
             body: row.body,
             attributes: row.attributes,
+            media_count: row.media_count,
+            acknowledged_opt_out: row.acknowledged_opt_out,
+            held_since: row.held_since.map(jiff_sqlx::Timestamp::to_jiff),
             state,
             outcome_code: row.outcome_code,
             outcome_detail: row.outcome_detail,
@@ -55,8 +61,8 @@ pub(super) async fn insert(conn: &mut PgConnection, message: &OutboundMessage) -
     sqlx::query!(
         "-- outbox.insert
         insert into outbound_message (conversation_sid, outbound_message_id, account_sid, line, as_holder, body, attributes,
-            state, requested_by, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
+            media_count, acknowledged_opt_out, state, requested_by, created_at, updated_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
         message.conversation_sid,
         message.outbound_message_id,
         message.account_sid,
@@ -64,6 +70,8 @@ pub(super) async fn insert(conn: &mut PgConnection, message: &OutboundMessage) -
         message.as_holder,
         message.body,
         message.attributes,
+        message.media_count,
+        message.acknowledged_opt_out,
         message.state.as_str(),
         message.requested_by,
         message.created_at.to_sqlx() as _,
@@ -78,7 +86,7 @@ pub(super) async fn update(conn: &mut PgConnection, message: &OutboundMessage) -
     sqlx::query!(
         "-- outbox.update
         update outbound_message
-        set author = $3, state = $4, outcome_code = $5, outcome_detail = $6, message_sid = $7, updated_at = $8
+        set author = $3, state = $4, outcome_code = $5, outcome_detail = $6, message_sid = $7, updated_at = $8, held_since = $9
         where conversation_sid = $1 and outbound_message_id = $2",
         message.conversation_sid,
         message.outbound_message_id,
@@ -88,6 +96,7 @@ pub(super) async fn update(conn: &mut PgConnection, message: &OutboundMessage) -
         message.outcome_detail,
         message.message_sid,
         message.updated_at.to_sqlx() as _,
+        message.held_since.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
     )
     .execute(conn)
     .await?;
@@ -98,7 +107,8 @@ pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<OutboundMe
     let row = sqlx::query_as!(
         Row,
         "-- outbox.find
-        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
+               acknowledged_opt_out, held_since, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message where outbound_message_id = $1",
         id,
@@ -106,6 +116,26 @@ pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<OutboundMe
     .fetch_optional(conn)
     .await?;
     Ok(row.map(OutboundMessage::from))
+}
+
+/// What is held of a conversation, in the order in which it was asked for, locked.
+pub(super) async fn held(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+) -> Result<Vec<OutboundMessage>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        "-- outbox.held
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
+               acknowledged_opt_out, held_since, state,
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
+        from outbound_message where conversation_sid = $1 and held_since is not null
+        order by created_at, outbound_message_id for update",
+        conversation_sid,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(OutboundMessage::from).collect())
 }
 
 /// Messages that were asked for in a conversation, newest first, those before `before` (a time and an id, for paging).
@@ -118,7 +148,8 @@ pub async fn page(
     let rows = sqlx::query_as!(
         Row,
         "-- outbox.page
-        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, state,
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
+               acknowledged_opt_out, held_since, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message
         where conversation_sid = $1

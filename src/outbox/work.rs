@@ -13,7 +13,8 @@ use crate::events::{Kind, Via};
 use crate::health::{self, Health};
 use crate::ids::ConversationSid;
 use crate::mirror::{Observed, project};
-use crate::outbox::{ATTRIBUTE, OutboundMessage, State, operations, store};
+use crate::outbox::upload::{Uploaded, may_pass};
+use crate::outbox::{ATTRIBUTE, OutboundMessage, State, media, operations, store};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
 use crate::twilio::conversations::Order;
@@ -41,6 +42,10 @@ const LOOK_BACK_MAX: usize = 20_000;
 /// How long after an attempt without an answer a message that is not listed counts as not sent: what was still on its way
 /// at Twilio when we gave up has ended by then.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(2);
+
+/// Twilio's codes for media that a message has taken already, and for one that is not there (any more).
+const MEDIA_USED: u32 = 50_508;
+const MEDIA_NOT_FOUND: u32 = 50_507;
 
 #[derive(Debug, Deserialize)]
 struct Payload {
@@ -82,7 +87,7 @@ impl Handler for Send {
             message.outcome_code = Some("given_up".to_owned());
             message.outcome_detail = Some(format!("given up after {} attempts: {error}", task.attempts));
             message.updated_at = self.clock.now();
-            store::update(conn, &message).await?;
+            update(conn, &message).await?;
             operations::tell(conn, &message, kind, Via::Worker, message.updated_at).await
         })
     }
@@ -131,6 +136,24 @@ impl Send {
         sid: &ConversationSid,
         mut message: OutboundMessage,
     ) -> Result<Outcome, Failure> {
+        if let Some(outcome) = self.hold_back(task, account, &message).await? {
+            return Ok(outcome);
+        }
+        let media_sid = match self.ensure_uploaded(task, account, &message).await? {
+            Uploaded::None => None,
+            Uploaded::As(media_sid) => Some(media_sid),
+            Uploaded::LeaseLost => return Ok(Outcome::Finished),
+            Uploaded::Gone => {
+                let detail = "its media was erased before it was sent";
+                return self.fail(task, message, "media_gone", detail).await;
+            }
+            // Nothing was posted by that, whatever came of the upload.
+            Uploaded::Refused(error) if may_pass(&error) => {
+                self.note(task, message, State::Queued).await?;
+                return Err(error.into());
+            }
+            Uploaded::Refused(error) => return self.after_error(task, message, error).await,
+        };
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         if !queue::is_held(&mut transaction, task.lease).await? {
@@ -157,8 +180,8 @@ impl Send {
 
         let new = NewMessage {
             author: Some(author.into()),
-            body: Some(message.body.clone().into()),
-            media_sid: None,
+            body: Some(message.body.clone().into()).filter(|_| !message.body.is_empty()),
+            media_sid,
             attributes: Some(attributes_of(&message).into()),
         };
         match account.client.create_message(sid, &new).await {
@@ -173,6 +196,18 @@ impl Send {
         message: OutboundMessage,
         error: TwilioError,
     ) -> Result<Outcome, Failure> {
+        if message.media_count > 0 && error.code() == Some(MEDIA_USED) {
+            // By a message that can only be ours: the next run looks for that.
+            self.note(task, message, State::Sending).await?;
+            return Err(error.into());
+        }
+        if message.media_count > 0 && error.code() == Some(MEDIA_NOT_FOUND) {
+            // Twilio has removed it meanwhile: it is uploaded again.
+            let (sid, id) = (message.conversation_sid.clone(), message.outbound_message_id);
+            media::forget_upload(&mut *self.pool.acquire().await?, &sid, id).await?;
+            self.note(task, message, State::Queued).await?;
+            return Err(error.into());
+        }
         match &error {
             // The next run looks first, and what is still on its way at Twilio has time to arrive until then.
             TwilioError::OutcomeUnknown { .. } | TwilioError::Malformed { .. } => {
@@ -245,7 +280,7 @@ impl Send {
         self.health
             .accepted_in(&mut transaction, of_line(&message), now)
             .await?;
-        store::update(&mut transaction, &message).await?;
+        update(&mut transaction, &message).await?;
         operations::tell(&mut transaction, &message, Kind::SendSent, Via::Worker, now).await?;
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
@@ -253,7 +288,7 @@ impl Send {
         Ok(Outcome::Finished)
     }
 
-    async fn fail(
+    pub(super) async fn fail(
         &self,
         task: &Task,
         message: OutboundMessage,
@@ -281,13 +316,22 @@ impl Send {
         self.health
             .refused_in(&mut transaction, of_line(&message), refusal, now)
             .await?;
-        store::update(&mut transaction, &message).await?;
+        update(&mut transaction, &message).await?;
         operations::tell(&mut transaction, &message, Kind::SendFailed, Via::Worker, now).await?;
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
         }
         Ok(Outcome::Finished)
     }
+}
+
+/// Writes how a message ended. Its media is of no use after that.
+async fn update(conn: &mut PgConnection, message: &OutboundMessage) -> Result<(), sqlx::Error> {
+    store::update(conn, message).await?;
+    if message.media_count > 0 {
+        media::drop_content(conn, &message.conversation_sid, message.outbound_message_id).await?;
+    }
+    Ok(())
 }
 
 fn of_line(message: &OutboundMessage) -> health::Send<'_> {
@@ -362,6 +406,8 @@ fn hint(code: Option<u32>) -> &'static str {
         Some(50504) => ": the text is longer than 1600 characters",
         Some(50513) => ": the line's holder is not a member of the group at Twilio",
         Some(50373) => ": the conversation has no messaging service",
+        Some(50511) => ": Twilio does not take media of this type",
+        Some(50512) => ": the media is too large for Twilio",
         Some(20003 | 20005 | 20006) => ": check the account's credentials",
         _ => "",
     }
@@ -383,6 +429,9 @@ mod tests {
             author: None,
             body: String::new(),
             attributes: Some(r#"{"crm":"x","hookswitch_send_id":"forged"}"#.to_owned()),
+            media_count: 0,
+            acknowledged_opt_out: false,
+            held_since: None,
             state: State::Queued,
             outcome_code: None,
             outcome_detail: None,

@@ -36,6 +36,7 @@ pub use operations::{
     NewAvailability, PutAgentError, PutTeamError, RemoveAgentError, RemoveTeamError, SetAvailabilityError,
     put_agent, put_team, remove_agent, remove_team, set_availability,
 };
+pub use questions::supervisor_of;
 pub use slug::{InvalidSlug, Slug};
 pub use store::{Filter, Listed, find_agent, find_team, is_seen, members, page_of_agents, page_of_teams};
 

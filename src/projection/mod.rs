@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use crate::events::Via;
 use crate::group_text;
 use crate::mirror::{self, Observed, Revisions};
+use crate::opt_out;
 
 /// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
 /// Answers which causes said again what had been erased here.
@@ -34,6 +35,7 @@ pub async fn commit(
         answers::record(conn, &taken, &committed.settled, via, now).await?;
     }
     group_text::follow(conn, &committed.state_changed, via, now).await?;
+    opt_out::follow(conn, observed, &committed.masked, via, now).await?;
     Ok(committed
         .masked
         .keys()

@@ -11,6 +11,7 @@ use crate::events::{self, Position};
 use crate::inbox::erase as inbox;
 use crate::mirror::erase::{self as mirror, Keys, Looked, MessageField, Window};
 use crate::outbox::erase::{self as outbox, SendField};
+use crate::outbox::media;
 use crate::projection::answers;
 use crate::retention::Class;
 use crate::retention::store::Progress;
@@ -25,6 +26,7 @@ pub(super) enum Place {
     MessageBodies,
     SendBodies,
     TransferWords,
+    SendMedia,
     ConversationAttributes,
     ParticipantAttributes,
     MessageAttributes,
@@ -41,7 +43,12 @@ impl Class {
         match self {
             Self::Webhooks => &[Place::Webhooks, Place::Answers],
             Self::Log => &[Place::Log],
-            Self::MessageBodies => &[Place::MessageBodies, Place::SendBodies, Place::TransferWords],
+            Self::MessageBodies => &[
+                Place::MessageBodies,
+                Place::SendBodies,
+                Place::SendMedia,
+                Place::TransferWords,
+            ],
             Self::Attributes => &[
                 Place::ConversationAttributes,
                 Place::ParticipantAttributes,
@@ -72,6 +79,7 @@ impl Place {
             Self::MessageBodies => "messages.body",
             Self::SendBodies => "sends.body",
             Self::TransferWords => "transfers.words",
+            Self::SendMedia => "sends.media",
             Self::ConversationAttributes => "conversations.attributes",
             Self::ParticipantAttributes => "participants.attributes",
             Self::MessageAttributes => "messages.attributes",
@@ -170,6 +178,7 @@ pub(super) async fn look(
         Place::SendBodies => outbox::due(conn, window, SendField::Body).await?,
         Place::TransferWords => transfer::words_due(conn, window).await?,
         Place::SendAttributes => outbox::due(conn, window, SendField::Attributes).await?,
+        Place::SendMedia => media::due(conn, window).await?,
         Place::ConversationAttributes => mirror::conversations_due(conn, window).await?,
         Place::ParticipantAttributes => mirror::participants_due(conn, window).await?,
         Place::UserAttributes => mirror::users_due(conn, window).await?,
@@ -278,6 +287,7 @@ pub(super) async fn erase(
         Place::SendBodies => outbox::erase(conn, keys, SendField::Body, now).await,
         Place::TransferWords => transfer::erase_words(conn, keys, before).await,
         Place::SendAttributes => outbox::erase(conn, keys, SendField::Attributes, now).await,
+        Place::SendMedia => media::erase(conn, keys, now).await,
         Place::ConversationAttributes => mirror::erase_conversations(conn, keys, now).await,
         Place::ParticipantAttributes => mirror::erase_participants(conn, keys, now).await,
         Place::UserAttributes => mirror::erase_users(conn, keys, now).await,

@@ -90,6 +90,7 @@ pub struct Text {
     /// Everyone in the group thread; empty for 1:1.
     pub members: Vec<PhoneNumber>,
     pub body: Option<String>,
+    pub media: Vec<Media>,
     pub at: Timestamp,
 }
 
@@ -104,9 +105,18 @@ pub(super) fn texts(account: &Account, handset: &PhoneNumber) -> Vec<Text> {
             from: text.from.clone(),
             members: text.members.clone(),
             body: text.body.clone(),
+            media: text.media.iter().map(media).collect(),
             at: text.at,
         })
         .collect()
+}
+
+fn media(of: &model::Media) -> Media {
+    Media {
+        sid: of.sid.clone(),
+        content_type: of.content_type.clone(),
+        size: of.size,
+    }
 }
 
 fn conversation(of: &model::Conversation) -> Conversation {
@@ -146,11 +156,6 @@ fn participant(of: &model::Participant) -> Participant {
 }
 
 fn message(of: &model::Message) -> Message {
-    let media = of.media.iter().map(|one| Media {
-        sid: one.sid.clone(),
-        content_type: one.content_type.clone(),
-        size: one.size,
-    });
     Message {
         sid: of.sid.clone(),
         index: of.index,
@@ -158,7 +163,7 @@ fn message(of: &model::Message) -> Message {
         body: of.body.clone(),
         attributes: of.attributes.clone(),
         participant_sid: of.participant.clone(),
-        media: media.collect(),
+        media: of.media.iter().map(media).collect(),
         date_created: of.created,
         date_updated: of.updated,
         receipts: of.receipts.iter().map(receipt).collect(),

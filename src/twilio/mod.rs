@@ -2,7 +2,7 @@
 //!
 //! Here is the [`Client`], which sends one call: its turn, its tries, its limits, its span. [`settings`] says where
 //! Twilio is, who we are and how long to wait; [`conversations`] has one function per endpoint, [`requests`] what they
-//! send, [`model`] what comes back, [`error`] what the caller may do when nothing does. [`form`], [`signature`],
+//! send, [`media`] the service that files are uploaded to, [`model`] what comes back, [`error`] what the caller may do when nothing does. [`form`], [`signature`],
 //! [`webhook`] and [`text`] are pure and know no client.
 
 use std::sync::{Arc, Once};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use reqwest::Method;
-use reqwest::header::{HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -21,6 +21,7 @@ pub mod conversations;
 pub mod error;
 pub mod event_stream;
 pub mod form;
+pub mod media;
 pub mod model;
 pub mod pages;
 pub mod requests;
@@ -77,8 +78,20 @@ struct Call {
     /// The path for people and spans: no identity and no name of a person in it.
     template: &'static str,
     url: Url,
-    form: Option<Vec<(&'static str, String)>>,
+    payload: Payload,
     repeat: Repeat,
+}
+
+/// What a call sends.
+enum Payload {
+    Nothing,
+    Form(Vec<(&'static str, String)>),
+    /// A file, which may take longer than other calls.
+    Bytes {
+        content_type: String,
+        content: Vec<u8>,
+        time_limit: Duration,
+    },
 }
 
 impl Call {
@@ -174,7 +187,7 @@ impl Client {
             method: Method::GET,
             template,
             url,
-            form: None,
+            payload: Payload::Nothing,
             repeat: Repeat::Read,
         };
         self.json(&call).await
@@ -191,7 +204,7 @@ impl Client {
             method: Method::POST,
             template,
             url,
-            form: Some(form),
+            payload: Payload::Form(form),
             repeat,
         };
         self.json(&call).await
@@ -202,7 +215,7 @@ impl Client {
             method: Method::DELETE,
             template,
             url,
-            form: None,
+            payload: Payload::Nothing,
             repeat: Repeat::SafeWrite,
         };
         self.send(&call).await.map(|_| ())
@@ -316,9 +329,17 @@ impl Client {
         if call.changes() {
             request = request.header(WEBHOOK_ENABLED, "true");
         }
-        match &call.form {
-            Some(form) => request.form(form),
-            None => request,
+        match &call.payload {
+            Payload::Nothing => request,
+            Payload::Form(form) => request.form(form),
+            Payload::Bytes {
+                content_type,
+                content,
+                time_limit,
+            } => request
+                .header(CONTENT_TYPE, content_type)
+                .timeout(*time_limit)
+                .body(content.clone()),
         }
     }
 }

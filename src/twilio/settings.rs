@@ -11,6 +11,8 @@ use crate::ids::{AccountSid, ApiKeySid, ServiceSid};
 pub struct ClientSettings {
     /// Scheme, host and port, `https://conversations.twilio.com` or the sandbox; `/v1/…` is added here.
     pub base_url: Url,
+    /// The same of the media service, `https://mcs.us1.twilio.com` or the sandbox.
+    pub media_base_url: Url,
     pub account_sid: AccountSid,
     pub credentials: Credentials,
     pub service_sid: ServiceSid,
@@ -70,6 +72,9 @@ impl ClientSettings {
         if !is_origin(&self.base_url) {
             return Err(BuildError::BaseUrl);
         }
+        if !is_origin(&self.media_base_url) {
+            return Err(BuildError::MediaBaseUrl);
+        }
         if self.max_in_flight == 0 {
             return Err(BuildError::MaxInFlight);
         }
@@ -101,6 +106,10 @@ impl ClientSettings {
 pub enum BuildError {
     #[error("expected a base URL like https://conversations.twilio.com: scheme, host and port, nothing else")]
     BaseUrl,
+    #[error(
+        "expected a base URL of the media service like https://mcs.us1.twilio.com: scheme, host and port, nothing else"
+    )]
+    MediaBaseUrl,
     #[error("expected at least one call in flight")]
     MaxInFlight,
     #[error("cannot set the HTTP client up")]
@@ -126,6 +135,7 @@ mod tests {
     fn the_longest_call_covers_every_try_and_every_pause() {
         let settings = ClientSettings {
             base_url: "https://conversations.twilio.com".parse().unwrap(),
+            media_base_url: "https://mcs.us1.twilio.com".parse().unwrap(),
             account_sid: "AC00000000000000000000000000000001".parse().unwrap(),
             credentials: Credentials::AuthToken("secret".into()),
             service_sid: "IS00000000000000000000000000000001".parse().unwrap(),

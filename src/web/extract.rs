@@ -76,6 +76,11 @@ fn expect_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Proble
     }
 }
 
+/// A body of at most so many bytes, read as it comes.
+pub async fn read_body(body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
+    read(body, limit_bytes).await
+}
+
 async fn read(body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
     match Limited::new(body, limit_bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),

@@ -27,6 +27,7 @@ mod rebuild;
 mod retention;
 mod retention_classes;
 mod sandbox;
+mod sending;
 mod server;
 mod sources;
 mod support;

@@ -149,6 +149,7 @@ async fn play(State(stage): State<Arc<Stage>>, request: Request) -> Response {
 fn settings(base: &str) -> ClientSettings {
     ClientSettings {
         base_url: base.parse().unwrap(),
+        media_base_url: base.parse().unwrap(),
         account_sid: "AC00000000000000000000000000000001".parse().unwrap(),
         credentials: Credentials::AuthToken("secret-token".into()),
         service_sid: "IS00000000000000000000000000000001".parse().unwrap(),

@@ -8,6 +8,7 @@ mod store;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
@@ -138,6 +139,24 @@ pub struct First {
 }
 
 impl Call {
+    /// Whether a request has a usable key, to be asked before a large body is read.
+    pub fn check_key(headers: &HeaderMap) -> Result<(), Problem> {
+        read_key(headers).map(|_| ())
+    }
+
+    /// Of a POST whose body is neither JSON nor CSV: what it asks for, in parts.
+    pub fn read(parts: &Parts, asked: &[&[u8]]) -> Result<Self, Problem> {
+        let mut digest = Sha256::new();
+        for part in asked {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+        Ok(Self {
+            key: read_key(&parts.headers)?,
+            fingerprint: fingerprint(parts.method.as_str(), parts.uri.path(), &digest.finalize()),
+        })
+    }
+
     /// Looks whether the call was made before; waits where it is being made.
     pub async fn begin<S>(self, api: &Api, caller: &Caller<S>) -> Result<Begun, Problem> {
         let mut transaction = api.pool.begin().await?;

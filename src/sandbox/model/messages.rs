@@ -71,40 +71,14 @@ impl Account {
         })
     }
 
-    /// Keeps media until a message takes it.
-    pub(crate) fn upload(&mut self, content_type: String, size: u64) -> Media {
-        let media = Media {
-            sid: new_sid(MediaSid::PREFIX),
-            filename: None,
-            content_type,
-            size,
-        };
-        self.uploads.push(media.clone());
-        media
-    }
-
-    /// Media that waits for its message, or belongs to one.
-    pub(crate) fn media(&self, sid: &MediaSid) -> Option<&Media> {
-        let of_messages = self
-            .register
-            .iter()
-            .flat_map(|conversation| &conversation.messages);
-        let mut all = self
-            .uploads
-            .iter()
-            .chain(of_messages.flat_map(|message| &message.media));
-        all.find(|media| media.sid == *sid)
-    }
-
     /// Media that a new message may take.
     fn uploaded(&self, text: &str) -> Result<Media, Refusal> {
         let sid = MediaSid::try_from(text).map_err(|_| MEDIA_SID.refuse())?;
-        let media = self.media(&sid).ok_or_else(|| MEDIA_NOT_FOUND.refuse())?;
-        if self.uploads.contains(media) {
-            Ok(media.clone())
-        } else {
-            Err(MEDIA_REUSED.refuse())
+        if let Some(waiting) = self.uploads.waiting(&sid, self.now()) {
+            return Ok(waiting.clone());
         }
+        let is_taken = self.media(&sid).is_some();
+        Err(if is_taken { MEDIA_REUSED } else { MEDIA_NOT_FOUND }.refuse())
     }
 
     pub(crate) fn ask_post(
@@ -135,7 +109,7 @@ impl Account {
     ) -> Result<MessageSid, Refusal> {
         let draft = self.draft_message(service, key, fields)?;
         let sid = self.conversation(service, key)?.head.sid.clone();
-        self.uploads.retain(|upload| !draft.media.contains(upload));
+        self.uploads.take(&draft.media);
         Ok(self.place(&sid, draft, cause))
     }
 

@@ -17,11 +17,12 @@ use crate::clock::Clock;
 use crate::ids::{AccountSid, ConversationSid, MessageSid, MessagingServiceSid, PhoneNumber, ServiceSid};
 
 use self::autocreation::AddressConfiguration;
-use self::conversation::{Conversation, Media};
+use self::conversation::Conversation;
 use self::handset::Text;
 use self::refusal::{ATTRIBUTES_NOT_JSON, ATTRIBUTES_TOO_LONG, INVALID_PARAMETER, NOT_FOUND, Refusal};
 use self::register::Register;
 use self::service::Service;
+use self::uploads::Uploads;
 use self::webhook::{Event, EventName, Hook, ScopeWebhook};
 
 pub(crate) mod address;
@@ -43,6 +44,7 @@ pub(crate) mod setup;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
+pub(crate) mod uploads;
 pub(crate) mod webhook;
 
 /// What happens to `Identity=B` on a projected participant that has the identity A. Twilio's own pages contradict
@@ -136,7 +138,7 @@ pub(crate) struct Account {
     pub(crate) register: Register,
     pub(crate) addresses: Vec<AddressConfiguration>,
     /// Media that was uploaded, until a message takes it.
-    pub(crate) uploads: Vec<Media>,
+    pub(crate) uploads: Uploads,
     pub(crate) handsets: HashMap<PhoneNumber, Vec<Text>>,
     pub(crate) opted_out: HashSet<PhoneNumber>,
     /// How many of the next conversations with participants are to fail while they are set up.
@@ -170,7 +172,7 @@ impl Account {
             services: BTreeMap::new(),
             register: Register::default(),
             addresses: Vec::new(),
-            uploads: Vec::new(),
+            uploads: Uploads::default(),
             handsets: HashMap::new(),
             opted_out: HashSet::new(),
             failing_setups: 0,

@@ -134,6 +134,7 @@ rules! {
     MEDIA_NOT_FOUND = 50507, 400, "Media not found";
     MEDIA_REUSED = 50508, 400, "Media is part of a message already";
     MEDIA_SID = 50510, 400, "Media SID is not valid";
+    MEDIA_SIZE = 50512, 400, "Media size is not valid";
     AUTHOR_NOT_IN_GROUP = 50513, 400, "Message author should be among Group MMS participants";
     CONTENT_UNKNOWN = 50526, 400, "Content template not found";
     // Address configuration

@@ -84,6 +84,8 @@ pub(crate) fn router(world: Arc<World>) -> Router {
         .fallback(async || NOT_FOUND.refuse())
         .method_not_allowed_fallback(async || METHOD_NOT_ALLOWED.refuse())
         .layer(middleware::from_fn_with_state(Arc::clone(&world), authenticate))
+        // Open to whoever has the link, as at Twilio.
+        .route("/sandbox/v1/media/{token}", get(media::follow))
         .with_state(world)
 }
 

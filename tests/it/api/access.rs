@@ -67,7 +67,13 @@ fn read(document: &Value, path: &str, method: &str, operation: &Value) -> Operat
     } else {
         "application/json"
     };
-    let body = json.or(csv.map(str::to_owned));
+    let file = operation["requestBody"]["content"]["application/pdf"]["example"].as_str();
+    let media_type = if file.is_some() {
+        "application/pdf"
+    } else {
+        media_type
+    };
+    let body = json.or(csv.or(file).map(str::to_owned));
     Operation {
         method: method.to_owned(),
         path: format!("{path}{}", required_query(operation))
@@ -80,6 +86,8 @@ fn read(document: &Value, path: &str, method: &str, operation: &Value) -> Operat
             .replace("{number}", "%2B15017122661")
             .replace("{group_text_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{handover_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
+            .replace("{media_sid}", "ME00000000000000000000000000000001")
+            .replace("{opt_out_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{erasure_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{transfer_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01")
             .replace("{send_id}", "0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01"),
@@ -133,7 +141,7 @@ async fn every_operation_wants_a_key_with_its_scope_and_nothing_more() {
             if scope.covers(operation.scope) {
                 let status = answer.status.as_u16();
                 assert!(
-                    [200, 202, 204, 404, 409].contains(&status),
+                    [200, 201, 202, 204, 404, 409].contains(&status),
                     "{id} with {scope}: {answer:?}"
                 );
             } else {

@@ -188,6 +188,15 @@ async fn a_message_tells_its_line_its_holder_and_how_far_it_came() {
           "updated_at": "2026-03-01T14:00:01.600001Z"
         }
       ],
+      "delivery_summary": {
+        "delivered": 1,
+        "failed": 0,
+        "pending": 0,
+        "read": 0,
+        "sent": 0,
+        "total": 2,
+        "undelivered": 1
+      },
       "index": 0,
       "lines": [
         {

@@ -35,6 +35,7 @@ use hookswitch::mirror::change::{
     ParticipantChange, ParticipantFields, ReceiptChange, StateChange,
 };
 use hookswitch::mirror::{self, Version};
+use hookswitch::opt_out::OptOuts;
 use hookswitch::outbox::Outbox;
 use hookswitch::sweep::Totals;
 use hookswitch::transfer::Transfers;
@@ -102,6 +103,12 @@ pub(super) async fn office() -> Office {
         outbox: Outbox {
             pool: pool.clone(),
             clock: clock.clone(),
+        },
+        media_kept_max: 20_000_000,
+        opt_outs: OptOuts {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            accounts: Accounts::new(&config.twilio).unwrap(),
         },
         completeness: Totals::new(pool.clone(), clock.clone()),
         erasures: Erasures {

@@ -206,7 +206,7 @@ async fn an_unknown_member_is_named_with_its_place() {
       {
         "code": "unknown",
         "field": "/to",
-        "message": "unknown field `to`, expected one of `body`, `line`, `as`, `attributes`"
+        "message": "unknown field `to`, expected one of `body`, `media`, `line`, `as`, `acknowledge_opt_out`, `attributes`"
       }
     ]
     "#);

@@ -233,6 +233,7 @@ async fn a_message_is_taken_and_can_be_followed() {
         }),
     }, @r#"
     {
+      "acknowledged_opt_out": false,
       "as": "maya",
       "attributes": {
         "task": 7
@@ -241,7 +242,9 @@ async fn a_message_is_taken_and_can_be_followed() {
       "body": "[1600 characters]",
       "conversation_sid": "CH00000000000000000000000000000001",
       "created_at": "2026-03-01T14:00:00Z",
+      "held_since": null,
       "line": "+15017122661",
+      "media": [],
       "message_sid": null,
       "outcome_code": null,
       "outcome_detail": null,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hookswitch::app::App;
 use hookswitch::clock::Clock;
-use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
+use hookswitch::config::{Account, Config, OptOutPolicy, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::group_text::{GroupText, NewGroupText, NewMember};
 use hookswitch::ids::{ConversationSid, Identity, PhoneNumber};
 use hookswitch::inbox::writer::Writing;
@@ -58,6 +58,7 @@ pub(crate) struct Wanted {
     pub(crate) release_to: Option<Identity>,
     /// How long Twilio takes to make a conversation active.
     pub(crate) activation_delay: Duration,
+    pub(crate) opt_out: OptOutPolicy,
 }
 
 impl Default for Wanted {
@@ -71,6 +72,7 @@ impl Default for Wanted {
             hops_per_hour: 0,
             release_to: None,
             activation_delay: Duration::from_millis(10),
+            opt_out: OptOutPolicy::CarryOn,
         }
     }
 }
@@ -395,6 +397,7 @@ fn config(sandbox: &Sandbox, settings: Settings, url: &str, wanted: &Wanted) -> 
         numbers: settings.numbers,
         signatures: wanted.signatures,
         transfer_method: wanted.transfer_method,
+        opt_out: wanted.opt_out,
         max_in_flight: 10,
     }];
     config
