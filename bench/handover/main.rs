@@ -293,6 +293,7 @@ fn config(sandbox: &Sandbox, settings: Settings, url: &str) -> Result<Config> {
         numbers: settings.numbers,
         signatures: hookswitch::config::SignatureMode::default(),
         transfer_method: hookswitch::config::TransferMethod::default(),
+        opt_out: hookswitch::config::OptOutPolicy::default(),
         max_in_flight: 10,
     }];
     Ok(config)
