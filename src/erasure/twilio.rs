@@ -90,10 +90,9 @@ impl Eraser {
                 began,
             };
             match self.delete_in_account(erasure, &room).await {
-                Ok(Progress::Done) => {}
-                Ok(stopped) => return Ok(stopped),
                 // Where it is not found, the conversation is gone, or another account's.
-                Err(Failure::Twilio(Error::NotFound { .. })) => {}
+                Ok(Progress::Done) | Err(Failure::Twilio(Error::NotFound { .. })) => {}
+                Ok(stopped) => return Ok(stopped),
                 Err(Failure::Twilio(error)) if is_final(&error) => {
                     erasure.leave(left(sid, None, &error));
                 }
