@@ -3,12 +3,15 @@
 //! A line begins in one transaction: its transfer, its own state and the time of the next one. So no line begins twice,
 //! whoever else works on the plan, and a run that was killed goes on where it was.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::{PgConnection, PgTransaction};
 
 use crate::events::{self, Kind as EventKind, Via};
 use crate::handover::assign::{assign, judge, not_theirs};
+use crate::handover::plan::Taker;
 use crate::handover::tell::{line_ended, tell};
 use crate::handover::work::Next;
 use crate::handover::{
@@ -40,6 +43,35 @@ enum Begun {
     Moved,
 }
 
+/// What is known of those who get lines, for as long as it may be relied on: at a high rate they are not looked up for
+/// each line. What this run gives them is counted at once.
+#[derive(Default)]
+struct Known {
+    since: Option<Timestamp>,
+    takers: BTreeMap<String, Taker>,
+}
+
+/// Longer than this nothing is relied on.
+const KNOWN_FOR: SignedDuration = SignedDuration::from_secs(1);
+
+impl Known {
+    fn forget_what_is_old(&mut self, now: Timestamp) {
+        if self
+            .since
+            .is_none_or(|since| now.duration_since(since) > KNOWN_FOR)
+        {
+            self.takers.clear();
+            self.since = Some(now);
+        }
+    }
+
+    fn count(&mut self, to: &Identity) {
+        if let Some(taker) = self.takers.get_mut(to.as_str()) {
+            taker.load = taker.load.saturating_add(1);
+        }
+    }
+}
+
 /// Who is on a line now; none: nobody.
 struct OnLine {
     holder: Option<String>,
@@ -61,6 +93,7 @@ impl Handovers {
     pub(super) async fn give(&self, plan: &Handover) -> Result<Next, Failure> {
         let mut is_under_way = self.follow(plan).await?;
         let began = self.clock.now();
+        let mut known = Known::default();
         let mut decided_anew = false;
         loop {
             let now = self.clock.now();
@@ -88,12 +121,13 @@ impl Handovers {
             if now.duration_since(began) > RUN_MAX {
                 return Ok(Next::Wait(SignedDuration::ZERO));
             }
-            match self.begin(&plan, &sid, &line).await? {
+            match self.begin(&plan, &sid, &line, &mut known).await? {
                 Begun::Started => is_under_way = true,
                 Begun::Passed | Begun::Moved => {}
                 Begun::DecideAnew if decided_anew => return Ok(Next::Wait(DECIDE_AGAIN)),
                 Begun::DecideAnew => {
                     decided_anew = true;
+                    known = Known::default();
                     self.decide_anew(&plan).await?;
                 }
             }
@@ -159,13 +193,14 @@ impl Handovers {
         plan: &Handover,
         sid: &ConversationSid,
         line: &PhoneNumber,
+        known: &mut Known,
     ) -> Result<Begun, Failure> {
         let mut transaction = self.pool.begin().await?;
         let Some(ground) = self.survey(&mut transaction, plan, sid, line).await? else {
             return Ok(Begun::Moved);
         };
         match ground.plan.direction {
-            Direction::Out => self.begin_out(transaction, ground).await,
+            Direction::Out => self.begin_out(transaction, ground, known).await,
             Direction::Back => self.begin_back(transaction, ground).await,
         }
     }
@@ -212,6 +247,7 @@ impl Handovers {
         &self,
         mut transaction: PgTransaction<'static>,
         mut ground: Ground,
+        known: &mut Known,
     ) -> Result<Begun, Failure> {
         let Ground { plan, line, now, .. } = &ground;
         let holder = ground.on_line.as_ref().map(|on_line| &on_line.holder);
@@ -220,7 +256,7 @@ impl Handovers {
         }
         let started = match (line.action, &line.to) {
             (Some(Action::Give), Some(to)) => {
-                if !line.by_hand && self.is_unfit(&mut transaction, plan, to, *now).await? {
+                if !line.by_hand && is_unfit(&mut transaction, plan, to, known, *now).await? {
                     return Ok(Begun::DecideAnew);
                 }
                 let new = new_transfer(plan, line, Kind::Cold, to.clone());
@@ -235,6 +271,9 @@ impl Handovers {
         };
         match started {
             Ok(transfer) => {
+                if let Some(to) = &ground.line.to {
+                    known.count(to);
+                }
                 ground.line.state = LineState::Transferring;
                 ground.line.transfer_id = Some(transfer.transfer_id);
                 ground.line.due_at = Some(ground.due_at);
@@ -252,19 +291,6 @@ impl Handovers {
             ) if !ground.line.by_hand => Ok(Begun::DecideAnew),
             Err(error) => skip(transaction, ground, code(&error)).await,
         }
-    }
-
-    /// Whether somebody who was decided for cannot take a line now.
-    async fn is_unfit(
-        &self,
-        conn: &mut PgConnection,
-        plan: &Handover,
-        to: &Identity,
-        now: Timestamp,
-    ) -> Result<bool, sqlx::Error> {
-        let judged = judge(conn, plan, &[to.as_str()], now).await?;
-        let taker = judged.get(to.as_str());
-        Ok(taker.is_some_and(|taker| taker.unavailable().is_some()))
     }
 
     async fn begin_back(
@@ -349,6 +375,22 @@ impl Handovers {
         transaction.commit().await?;
         Ok(is_under_way)
     }
+}
+
+/// Whether somebody who was decided for cannot take a line now.
+async fn is_unfit(
+    conn: &mut PgConnection,
+    plan: &Handover,
+    to: &Identity,
+    known: &mut Known,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    known.forget_what_is_old(now);
+    if !known.takers.contains_key(to.as_str()) {
+        known.takers.extend(judge(conn, plan, &[to.as_str()], now).await?);
+    }
+    let taker = known.takers.get(to.as_str());
+    Ok(taker.is_some_and(|taker| taker.unavailable().is_some()))
 }
 
 fn is_under_way(line: &Line, is_back: bool) -> bool {
