@@ -30,7 +30,9 @@ pub(crate) enum Keyword {
 impl Keyword {
     pub(crate) fn of(body: Option<&str>) -> Option<Self> {
         match body?.trim().to_uppercase().as_str() {
-            "STOP" | "STOPALL" | "UNSUBSCRIBE" | "CANCEL" | "END" | "QUIT" => Some(Self::Stop),
+            "STOP" | "STOPALL" | "UNSUBSCRIBE" | "CANCEL" | "END" | "QUIT" | "OPTOUT" | "REVOKE" => {
+                Some(Self::Stop)
+            }
             "START" | "YES" | "UNSTOP" => Some(Self::Start),
             "HELP" | "INFO" => Some(Self::Help),
             _ => None,
