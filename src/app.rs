@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Accounts;
 use crate::api::{self, Api};
+use crate::assignment;
 use crate::audit::{self, Sealer};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -393,6 +394,13 @@ fn handlers(
         (
             transfer::EXPIRE_TASK,
             Arc::new(transfer::Expiry(transfers.clone())),
+        ),
+        (
+            assignment::LOOK_TASK,
+            Arc::new(assignment::Look {
+                pool: pool.clone(),
+                clock: clock.clone(),
+            }),
         ),
         (
             outbox::SEND_TASK,

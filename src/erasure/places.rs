@@ -19,7 +19,7 @@ use crate::inbox::erase::{self as inbox, ErasedPage};
 use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers;
-use crate::{group_text, health, ledger, outbox, retention, transfer};
+use crate::{assignment, group_text, health, ledger, numbers, outbox, retention, transfer};
 
 /// How much of what was erased.
 pub(super) type Counts = Vec<(&'static str, i64)>;
@@ -102,6 +102,8 @@ pub(super) async fn in_rest(
     Ok(vec![
         ("group_texts", group_text::erase::erase(conn, person, held).await?),
         ("line_findings", health::erase::erase(conn, person, held).await?),
+        ("assignments", assignment::erase::erase(conn, person, held).await?),
+        ("numbers", numbers::erase::erase(conn, person).await?),
         ("users", of_mirror::erase_user(conn, person, now).await?),
         ("answers", answers::erase_person(conn, person, held, now).await?),
         (

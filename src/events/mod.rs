@@ -114,6 +114,14 @@ texts! {
         TransferIntroduced = "transfer.introduced",
         /// The line was given, and the new holder's introduction was not posted: `code` says why.
         TransferIntroductionFailed = "transfer.introduction_failed",
+        /// A line that nobody held is given to somebody: `to`, `by` and `passed` say whom, how they were chosen, and who was not.
+        LineAssigned = "line.assigned",
+        /// A line that nobody holds waits in a queue: `team`, `reason` and `passed` say where and why.
+        LineQueued = "line.queued",
+        /// Somebody took a line from the queue.
+        LineTaken = "line.taken",
+        /// A line waits no longer: somebody got it otherwise, or it is over.
+        LineDequeued = "line.dequeued",
         SendQueued = "send.queued",
         SendSent = "send.sent",
         SendFailed = "send.failed",
@@ -146,6 +154,9 @@ texts! {
         TeamRemoved = "team.removed",
         /// A file of people was brought in; each change has its own entry, with this one's subject as its cause.
         PeopleImported = "people.imported",
+        /// A number was added to the pool or changed: `changes` says what.
+        NumberChanged = "number.changed",
+        NumberRemoved = "number.removed",
         /// The mirror was made anew, and what differed was written: `tables` says how much.
         MirrorRebuilt = "mirror.rebuilt",
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
+use crate::assignment;
 use crate::events::Via;
 use crate::group_text;
 use crate::mirror::{self, Observed, Revisions};
@@ -34,6 +35,7 @@ pub async fn commit(
         answers::record(conn, &taken, &committed.settled, via, now).await?;
     }
     group_text::follow(conn, &committed.state_changed, via, now).await?;
+    assignment::follow(conn, &committed.stirred, via, now).await?;
     Ok(committed
         .masked
         .keys()

@@ -7,6 +7,7 @@
 
 mod api;
 mod as_of;
+mod assignment;
 mod audit;
 mod clock_off;
 mod convergence;
@@ -16,6 +17,7 @@ mod erasure;
 mod group_text;
 mod health;
 mod mirror;
+mod numbers;
 mod outage;
 mod outbox;
 mod people;

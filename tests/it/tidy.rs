@@ -7,6 +7,9 @@ use std::path::Path;
 /// Who owns each table: the one place in `src/` that writes to it. Others call the owner's functions.
 pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("agent", "src/people/"),
+    ("assignment_turn", "src/assignment/"),
+    ("line_assignment", "src/assignment/"),
+    ("number", "src/numbers/"),
     ("api_key", "src/api/auth"),
     ("chat_user", "src/mirror/"),
     ("conversation", "src/mirror/"),
@@ -102,6 +105,8 @@ const WITHOUT_AXUM: &[&str] = &[
     "src/outbox/",
     "src/people/",
     "src/sweep/",
+    "src/numbers/",
+    "src/assignment/",
 ];
 
 /// How the calls begin that take SQL.
