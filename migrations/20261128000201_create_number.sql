@@ -20,6 +20,8 @@ create table number (
     constraint number_rule_of_person check (coalesce(rule = 'person', false) = (person is not null)),
     constraint number_rule_of_team check (rule is null or rule = 'person' or team_id is not null)
 );
+-- Asked for with every batch of webhooks: whether any has one.
+create index number_with_rule on number (number) where rule is not null;
 create index number_of_team on number (team_id, number) where team_id is not null;
 
 -- A line that nobody holds and somebody is to have: it waits, or is given by a transfer. The row goes when somebody has it.

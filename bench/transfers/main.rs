@@ -207,6 +207,7 @@ async fn group(app: &App) -> Result<ConversationSid> {
                 address: None,
             },
         ],
+        choice: hookswitch::group_text::Choice::default(),
         requested_by: "bench".to_owned(),
     };
     let asked = app.api.group_texts.start(new).await?;

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use super::choose::{Asked, By, Decision, choose};
 use super::{Line, Passed, look, store, tell};
 use crate::events::Via;
-use crate::ids::Identity;
+use crate::ids::{ConversationSid, Identity};
 use crate::numbers::Rule;
 use crate::people::judge::{Candidate, Needs};
 use crate::people::{Slug, questions};
@@ -28,25 +28,31 @@ pub(super) async fn decide(
     let teams: BTreeSet<&str> = lines.iter().filter_map(|line| line.team_id.as_deref()).collect();
     let mut turns = store::lock_turns(conn, &teams).await?;
     let mut people = People::load(conn, &lines, now).await?;
+    // Of two lines of one group, nobody gets both.
+    let mut in_group: BTreeMap<ConversationSid, Vec<String>> = BTreeMap::new();
     let mut given = 0;
-    for line in &lines {
-        match people.choose(line, &turns) {
+    for mut line in lines {
+        let sid = line.conversation_sid.clone();
+        line.elsewhere
+            .extend(in_group.get(&sid).into_iter().flatten().cloned());
+        match people.choose(&line, &turns) {
             Decision::Give { to, by, passed } => {
                 // Whom Twilio would not take cannot have held a line, nor be an agent of ours.
                 let Ok(identity) = Identity::try_from(to.as_str()) else {
                     continue;
                 };
                 people.took_one(&to);
+                in_group.entry(sid).or_default().push(to.clone());
                 if by == By::Rule(Rule::RoundRobin)
                     && let Some(team) = &line.team_id
                 {
                     store::save_turn(conn, team, &to).await?;
                     turns.insert(team.clone(), Some(to));
                 }
-                give(conn, line, identity, by, &passed, via, now).await?;
+                give(conn, &line, identity, by, &passed, via, now).await?;
                 given += 1;
             }
-            Decision::Wait { why, passed } => wait(conn, line, why.as_str(), &passed, via, now).await?,
+            Decision::Wait { why, passed } => wait(conn, &line, why.as_str(), &passed, via, now).await?,
         }
     }
     look::put(conn, now + look::LOOK_EVERY, now).await?;

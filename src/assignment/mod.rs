@@ -34,7 +34,6 @@ pub const LOOK_TASK: &str = "assignment.look";
 /// Somebody who was not given a line, and why, as a stable code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Passed {
-    #[schema(value_type = String)]
     pub identity: String,
     /// `unknown`, `left`, `away`, `outside_hours`, `at_capacity`, `target_in_group`, or how a transfer to them ended.
     pub why: String,
@@ -50,7 +49,7 @@ struct Line {
     rule: Rule,
     /// Of [`Rule::Person`].
     person: Option<Identity>,
-    /// Who is in the group, but not on this line: Twilio takes a person once.
+    /// Who is in the group, or about to be, but not on this line: Twilio takes a person once.
     elsewhere: Vec<String>,
     /// Who held this number with these people last.
     last_holder: Option<String>,

@@ -40,7 +40,10 @@ pub(super) async fn asked_for(
         r#"-- assignment.asked_for
         select tenure.conversation_sid as "sid: ConversationSid", tenure.line as "line: PhoneNumber",
                number.account_sid as "account_sid: AccountSid", number.team_id, number.rule as "rule!",
-               number.person as "person: Identity", seats.members, seats.handset, seats.elsewhere as "elsewhere!"
+               number.person as "person: Identity", seats.members, seats.handset,
+               seats.elsewhere || array(select to_holder from transfer
+                   where transfer.conversation_sid = tenure.conversation_sid and transfer.line <> tenure.line
+                     and finished_at is null and to_holder is not null) as "elsewhere!"
         from unnest($1::text[]) as wanted (sid)
         join tenure on tenure.conversation_sid = wanted.sid and superseded_at is null and upper_inf(during)
             and holder is null and cause <> 'removed'
@@ -108,7 +111,10 @@ pub(super) async fn waiting(
         r#"-- assignment.waiting
         select waits.conversation_sid as "sid: ConversationSid", waits.line as "line: PhoneNumber",
                number.account_sid as "account_sid: AccountSid", number.team_id, number.rule as "rule!",
-               number.person as "person: Identity", seats.members, seats.handset, seats.elsewhere as "elsewhere!",
+               number.person as "person: Identity", seats.members, seats.handset,
+               seats.elsewhere || array(select to_holder from transfer
+                   where transfer.conversation_sid = waits.conversation_sid and transfer.line <> waits.line
+                     and finished_at is null and to_holder is not null) as "elsewhere!",
                waits.reason, waits.passed as "passed: Json<Vec<Passed>>", waits.since
         from line_assignment as waits
         join tenure on tenure.conversation_sid = waits.conversation_sid and tenure.line = waits.line

@@ -16,6 +16,7 @@ pub mod dev;
 pub mod erase;
 pub mod key;
 pub mod migrate;
+pub mod numbers;
 mod output;
 pub mod people;
 mod progress;
@@ -73,6 +74,8 @@ pub enum Command {
     Retention(retention::Args),
     /// Agents and teams: bring them in from files, look at them, say who is away.
     People(people::Args),
+    /// Our pool of numbers: what each is fit for, whose it is, who gets its lines; and lines that wait for somebody.
+    Numbers(numbers::Args),
     /// Erase a person on request: at Twilio, and here.
     Erase(erase::Args),
     /// Run the Twilio Conversations emulator alone.
@@ -97,6 +100,7 @@ impl Cli {
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::People(args) => people::run(settings(file)?, &args).await,
+            Command::Numbers(args) => numbers::run(settings(file)?, &args).await,
             Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),

@@ -85,6 +85,8 @@ texts! {
         /// A line has come to be, or changed hands, or ended: `from`, `to` and `cause` say which.
         HolderChanged = "line.holder_changed",
         GroupTextRequested = "group_text.requested",
+        /// A number of a team was chosen for it: `line`, `team` and `open_groups` say which.
+        GroupTextNumberChosen = "group_text.number_chosen",
         GroupTextInitializing = "group_text.initializing",
         GroupTextActive = "group_text.active",
         GroupTextAdopted = "group_text.adopted",

@@ -16,7 +16,7 @@ use crate::ids::{AccountSid, Identity, MessagingServiceSid, PhoneNumber};
 use crate::people::Slug;
 
 pub use operations::{PutNumberError, RemoveNumberError, check, put_number, remove_number};
-pub use store::{Filter, Listed, count_of_team, find, lock_choice, of_team, open_groups, page};
+pub use store::{Filter, Listed, find, lock_choice, of_team, open_groups, page};
 
 /// What sort of number it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

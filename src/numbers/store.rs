@@ -126,16 +126,6 @@ pub async fn of_team(conn: &mut PgConnection, team: &Slug) -> Result<Vec<Number>
     rows.into_iter().map(Number::try_from).collect()
 }
 
-pub async fn count_of_team(conn: &mut PgConnection, team: &Slug) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"-- numbers.count_of_team
-        select count(*) as "count!" from number where team_id = $1"#,
-        team.as_str(),
-    )
-    .fetch_one(conn)
-    .await
-}
-
 pub(super) async fn upsert(conn: &mut PgConnection, number: &Number) -> Result<(), sqlx::Error> {
     let plan = &number.plan;
     sqlx::query!(

@@ -19,6 +19,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("erasure", "src/erasure/"),
     ("event", "src/events/"),
     ("group_text", "src/group_text/"),
+    ("group_text_choice", "src/group_text/"),
     ("holding", "src/ledger/"),
     ("idempotency_key", "src/api/idempotency"),
     ("line_finding", "src/health/"),

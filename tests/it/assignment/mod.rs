@@ -27,7 +27,7 @@ fn actor() -> Actor {
 }
 
 /// An agent of the team `sales`, with more members where some are given.
-async fn agent(app: &TestApp, identity: &str, more: Value) {
+pub(crate) async fn agent(app: &TestApp, identity: &str, more: Value) {
     let mut profile = json!({ "name": identity, "team": "sales" });
     profile
         .as_object_mut()
@@ -43,7 +43,7 @@ async fn agent(app: &TestApp, identity: &str, more: Value) {
         .unwrap();
 }
 
-async fn team(app: &TestApp, more: Value) {
+pub(crate) async fn team(app: &TestApp, more: Value) {
     let mut plan = json!({ "name": "Sales", "time_zone": "Europe/London" });
     plan.as_object_mut()
         .unwrap()
@@ -58,7 +58,7 @@ async fn team(app: &TestApp, more: Value) {
 }
 
 /// A team with these people, and a number of theirs with this rule.
-async fn sales(app: &TestApp, identities: &[&str], rule: Option<Rule>) {
+pub(crate) async fn sales(app: &TestApp, identities: &[&str], rule: Option<Rule>) {
     team(app, json!({})).await;
     for identity in identities {
         agent(app, identity, json!({})).await;
@@ -66,11 +66,11 @@ async fn sales(app: &TestApp, identities: &[&str], rule: Option<Rule>) {
     number(app, LINE, rule).await;
 }
 
-async fn number(app: &TestApp, number: &str, rule: Option<Rule>) {
+pub(crate) async fn number(app: &TestApp, number: &str, rule: Option<Rule>) {
     put_number(app, number, wanted(rule)).await;
 }
 
-fn wanted(rule: Option<Rule>) -> Wanted {
+pub(crate) fn wanted(rule: Option<Rule>) -> Wanted {
     Wanted {
         account_sid: None,
         label: None,
@@ -85,7 +85,7 @@ fn wanted(rule: Option<Rule>) -> Wanted {
     }
 }
 
-async fn put_number(app: &TestApp, number: &str, wanted: Wanted) {
+pub(crate) async fn put_number(app: &TestApp, number: &str, wanted: Wanted) {
     let (number, now) = (number.parse().unwrap(), app.clock.now());
     numbers::put_number(
         &mut *app.conn().await,
@@ -99,7 +99,7 @@ async fn put_number(app: &TestApp, number: &str, wanted: Wanted) {
     .unwrap();
 }
 
-async fn set_away(app: &TestApp, identity: &str, is_away: bool) {
+pub(crate) async fn set_away(app: &TestApp, identity: &str, is_away: bool) {
     let new = NewAvailability {
         status: if is_away { Status::Away } else { Status::Available },
         reason: None,
@@ -150,7 +150,7 @@ async fn queue(app: &TestApp) -> Vec<String> {
 }
 
 /// The conversation ends at Twilio, and its numbers are free.
-async fn close(app: &TestApp, sid: &ConversationSid) {
+pub(crate) async fn close(app: &TestApp, sid: &ConversationSid) {
     let update = hookswitch::twilio::requests::ConversationUpdate {
         state: Some(hookswitch::twilio::model::ConversationState::Closed),
         ..Default::default()

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{agent, holder, put_number, queue, sales, set_away, started, team, texted, told, wanted};
-use crate::support::app::{BUYER, LINE, PARTNER, TestApp};
+use crate::support::app::{BUYER, LINE, OTHER_LINE, PARTNER, TestApp};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::tables;
 
@@ -103,4 +103,24 @@ async fn outside_hours_and_at_capacity_it_waits_and_the_answer_says_why() {
         .unwrap();
     assert_eq!(waiting[0].passed[0].why, "at_capacity");
     assert_eq!(waiting[0].conversation_sid, second);
+}
+
+#[tokio::test]
+async fn of_two_lines_of_one_group_nobody_gets_both() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada", "ben"], Some(Rule::OnCall)).await;
+    put_number(&app, OTHER_LINE, wanted(Some(Rule::OnCall))).await;
+    team(&app, json!({ "on_call": ["ada", "ben"] })).await;
+    app.text(BUYER, &[LINE, OTHER_LINE, PARTNER], "Hello, both").await;
+    app.settle_for(SignedDuration::from_secs(3)).await;
+    let conversation = app.sandbox.conversations().pop().unwrap();
+    let mut people: Vec<_> = conversation
+        .participants
+        .into_iter()
+        .filter_map(|one| one.identity)
+        .collect();
+    people.sort();
+    assert_eq!(people, ["ada", "ben"]);
+    let failed = "transfer where state <> 'completed'";
+    assert_eq!(tables::count(&app, failed).await, 0);
 }

@@ -1,8 +1,13 @@
-//! Our pool of numbers, over HTTP.
+//! Our pool of numbers, over HTTP and on the command line; which number a new group text gets.
 
+mod choice;
+
+use std::process::Command;
+
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::api::{LINE, OTHER_LINE, office};
+use crate::api::{LINE, OTHER_LINE, Office, office};
 use crate::people::{add_agents, delete, put, told};
 
 fn path(number: &str) -> String {
@@ -124,4 +129,58 @@ async fn numbers_are_listed_with_their_groups_and_those_that_nobody_added_too() 
         (&json!(false), &json!(2))
     );
     assert_eq!(office.get(&path("+15555550199")).await.problem(), "not_found");
+}
+
+/// Runs `hookswitch numbers` on the test's database.
+fn command(office: &Office, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .arg("numbers")
+        .args(arguments)
+        .env("DATABASE_URL", office.database.url().expose_secret())
+        .envs(crate::api::environment())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_keeps_the_pool_too() {
+    let office = office().await;
+    put(
+        &office,
+        "/v1/teams/sales",
+        &json!({ "name": "Sales", "time_zone": "Europe/London" }),
+    )
+    .await
+    .expect(200);
+    office.group(1, None).await;
+    let (refused, said) = command(&office, &["put", OTHER_LINE, "--rule", "queue"]);
+    assert!(!refused && said.contains("--team: expected the team"), "{said}");
+    let arguments = [
+        "put",
+        OTHER_LINE,
+        "--team",
+        "sales",
+        "--rule",
+        "least-loaded",
+        "--label",
+        "London",
+    ];
+    let (done, said) = command(&office, &arguments);
+    assert!(done, "{said}");
+    let (_, listed) = command(&office, &["list"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            format!("{LINE}  (not in the pool)  1 groups"),
+            format!("{OTHER_LINE}  sales  least_loaded  long_code  0 groups  London"),
+        ]
+    );
+    let (_, queue) = command(&office, &["queue", "--team", "sales"]);
+    assert_eq!(queue, "");
+    let (done, said) = command(&office, &["remove", OTHER_LINE]);
+    assert!(done, "{said}");
+    assert_eq!(office.get(&path(OTHER_LINE)).await.problem(), "not_found");
 }
