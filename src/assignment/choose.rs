@@ -69,7 +69,7 @@ pub enum Decision {
 
 /// Decides. Who is passed over is told with the reason, in the order in which they were looked at.
 pub fn choose(asked: &Asked<'_>) -> Decision {
-    let is_elsewhere = |candidate: &Candidate| asked.elsewhere.iter().any(|one| *one == candidate.identity);
+    let is_elsewhere = |candidate: &Candidate| asked.elsewhere.contains(&candidate.identity);
     let why_not = |candidate: &Candidate| match &candidate.skipped {
         Some(reason) => Some(reason.code()),
         None if is_elsewhere(candidate) => Some(IN_GROUP),

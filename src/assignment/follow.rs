@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 
 use super::decide::decide;
-use super::{store, tell};
+use super::{find, store, tell};
 use crate::events::Via;
 use crate::ids::ConversationSid;
 use crate::mirror::Stirred;
@@ -36,7 +36,7 @@ pub async fn follow(
     if all.is_empty() {
         return Ok(());
     }
-    let lines = store::asked_for(conn, &all, now - ASKED_WITHIN).await?;
+    let lines = find::asked_for(conn, &all, now - ASKED_WITHIN).await?;
     decide(conn, lines, via, now).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::choose::Decision;
 use super::decide::{People, decide};
-use super::{LOOK_TASK, Line, store, tell};
+use super::{LOOK_TASK, Line, find, store, tell};
 use crate::clock::Clock;
 use crate::events::Via;
 use crate::mirror;
@@ -66,7 +66,7 @@ impl Look {
         let now = self.clock.now();
         self.settle(now).await?;
         let mut conn = self.pool.acquire().await?;
-        let lines = store::waiting(&mut conn, None).await?;
+        let lines = find::waiting(&mut conn, None).await?;
         let people = People::load(&mut conn, &lines, now).await?;
         drop(conn);
         let mut given = 0;
@@ -124,7 +124,7 @@ impl Look {
         {
             return Ok(0);
         }
-        let mut lines = store::waiting(&mut transaction, Some(sid)).await?;
+        let mut lines = find::waiting(&mut transaction, Some(sid)).await?;
         lines.retain(|other| other.line == line.line);
         let given = decide(&mut transaction, lines, Via::Timer, now).await?;
         transaction.commit().await?;

@@ -10,6 +10,7 @@
 pub mod choose;
 mod decide;
 pub mod erase;
+mod find;
 mod follow;
 mod look;
 mod store;

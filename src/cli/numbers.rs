@@ -267,11 +267,8 @@ async fn queue(conn: &mut PgConnection, team: Option<&Slug>, now: Timestamp) -> 
         }
         match page.into_iter().nth(PAGE - 1) {
             Some(last) => {
-                after = Some((
-                    last.since,
-                    last.conversation_sid.to_string(),
-                    last.line.into_string(),
-                ))
+                let (sid, line) = (last.conversation_sid.to_string(), last.line.into_string());
+                after = Some((last.since, sid, line));
             }
             None => return Ok(()),
         }

@@ -1,5 +1,6 @@
 //! Lines that nobody holds find somebody: who had them last, whom the rule says, or who takes them from the queue.
 
+mod http;
 mod last_holder;
 mod queue;
 mod races;

@@ -33,21 +33,20 @@ async fn a_line_waits_and_one_of_two_who_take_it_gets_it() {
     assert_eq!(transfers.settings.hops_per_hour, 0);
 
     let (one, other) = tokio::join!(take(&app, &sid, "ada"), take(&app, &sid, "ben"));
-    let (taken, refused) = match (one, other) {
-        (Ok(taken), Err(refused)) | (Err(refused), Ok(taken)) => (taken, refused),
-        _ => panic!("one of two gets it"),
+    let ((Ok(transfer), Err(refused)) | (Err(refused), Ok(transfer))) = (one, other) else {
+        panic!("one of two gets it");
     };
     let TakeError::AlreadyTaken { by, transfer_id, .. } = refused else {
         panic!("the other is told: {refused}");
     };
     assert_eq!(
         (by.as_deref(), transfer_id),
-        (taken.to(), Some(taken.transfer_id))
+        (transfer.to(), Some(transfer.transfer_id))
     );
     assert_eq!(queue(&app).await, [""; 0]);
     app.settle_for(SignedDuration::from_secs(5)).await;
-    assert_eq!(holder(&app, &sid).await.as_deref(), taken.to());
-    let taker = taken.to().unwrap();
+    assert_eq!(holder(&app, &sid).await.as_deref(), transfer.to());
+    let taker = transfer.to().unwrap();
     assert_eq!(
         told(&app, &sid).await,
         ["line.queued queue".to_owned(), format!("line.taken {taker}")]
