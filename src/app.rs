@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Accounts;
 use crate::api::{self, Api};
+use crate::assignment;
 use crate::audit::{self, Sealer};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -436,6 +437,13 @@ fn handlers(
             Arc::new(transfer::Expiry(transfers.clone())),
         ),
         (
+            assignment::LOOK_TASK,
+            Arc::new(assignment::Look {
+                pool: pool.clone(),
+                clock: clock.clone(),
+            }),
+        ),
+        (
             outbox::SEND_TASK,
             Arc::new(outbox::Send {
                 pool: pool.clone(),
@@ -513,7 +521,8 @@ async fn metrics(State(Operations { pool, completeness }): State<Operations>) ->
         let mut conn = pool.acquire().await?;
         let backlog = replay::backlog(&mut conn).await?;
         let findings = health::count_open(&mut conn).await?;
-        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings))
+        let (waiting, _) = assignment::count_waiting(&mut conn).await?;
+        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings, waiting))
     };
     // Of many conversations it may take long: then these gauges are as they were, and are set for the next time.
     let publishing = tokio::spawn(async move { completeness.publish().await });
@@ -521,7 +530,8 @@ async fn metrics(State(Operations { pool, completeness }): State<Operations>) ->
         .await
         .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
-    if let Ok(Ok((backlog, tasks, findings))) = database {
+    if let Ok(Ok((backlog, tasks, findings, waiting))) = database {
+        gauge("hookswitch_lines_waiting", waiting);
         gauge("hookswitch_webhooks_pending", backlog.pending);
         gauge("hookswitch_webhooks_set_aside", backlog.set_aside);
         gauge("hookswitch_tasks_ready", tasks.ready);

@@ -214,6 +214,7 @@ async fn group(app: &App, number: usize) -> Result<ConversationSid> {
                 address: None,
             },
         ],
+        choice: hookswitch::group_text::Choice::default(),
         requested_by: "bench".to_owned(),
     };
     let asked = app.api.group_texts.start(new).await?;

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::api::Api;
 use crate::api::agents::{AgentBody, actor, body};
 use crate::api::auth::{Caller, scope};
+use crate::assignment;
 use crate::ids::Identity;
 use crate::people::{self, NewAvailability, SetAvailabilityError, Status};
 use crate::web::extract::{Json as Body, Path};
@@ -86,6 +87,7 @@ pub(super) async fn put(
     let now = api.clock.now();
     let mut conn = api.pool.acquire().await?;
     let agent = people::set_availability(&mut conn, &identity, new, &actor(&caller), now).await?;
+    assignment::look_soon(&mut conn, now).await?;
     Ok(Json(body(&mut conn, agent, now).await?))
 }
 

@@ -14,9 +14,11 @@ use uuid::Uuid;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Post};
 use crate::api::{Api, conflict, raw};
+use crate::group_text::choice::{self, Choice, IfExists, Kept};
 use crate::group_text::{
     self, GroupText, Member, NewGroupText, NewMember, Origin, StartGroupTextError, State as Stage,
 };
+use crate::people::Slug;
 use crate::web::extract::{Path, Query};
 use crate::web::field::{Errors, Field};
 use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
@@ -45,6 +47,12 @@ pub(super) struct StartGroupText {
     #[serde(default)]
     #[schema(value_type = Vec<MemberWanted>, required = true, min_items = 3, max_items = 10)]
     members: Field<Vec<MemberWanted>>,
+    /// What happens where there is an open group of the same numbers, of which Twilio allows one: `adopt` takes it as it is, and
+    /// answers with it; `refuse` is a 409 that names it; `other_number` takes another number of the team that ours is of. If not
+    /// given: `other_number` where a number of a team is asked for, else what Twilio has is taken.
+    #[serde(default)]
+    #[schema(value_type = Option<IfExists>, inline)]
+    if_exists: Field<IfExists>,
 }
 
 /// A member to be: a handset (`address`), or one of our numbers (`line`) and who is behind it.
@@ -57,6 +65,10 @@ pub(super) struct MemberWanted {
     /// One of our numbers.
     #[schema(example = "+15017122661")]
     line: Option<String>,
+    /// In place of `line`: any number of this team, one that is enabled, capable of MMS, a long code, and free for this group; of
+    /// several, the one with fewest groups. At most one member has it.
+    #[serde(default)]
+    line_of_team: Option<Slug>,
     /// The identity behind the line; none leaves it unstaffed.
     #[schema(example = "maya")]
     holder: Option<String>,
@@ -69,14 +81,34 @@ impl StartGroupText {
         let friendly_name = errors.optional("friendly_name", self.friendly_name);
         let attributes = errors.optional("attributes", self.attributes);
         let members = errors.required("members", self.members);
+        let if_exists = errors.optional("if_exists", self.if_exists);
+        let of_team = of_team(&mut errors, members.as_deref().unwrap_or_default());
         let new = members.map(|members| NewGroupText {
             friendly_name,
             attributes,
             members: members.into_iter().map(NewMember::from).collect(),
+            choice: Choice { of_team, if_exists },
             requested_by,
         });
         errors.finish(new)
     }
+}
+
+/// The member that gets a number of a team, with its place.
+fn of_team(errors: &mut Errors, members: &[MemberWanted]) -> Option<(usize, Slug)> {
+    let all = members.iter().enumerate();
+    let mut wanted = all.filter_map(|(place, member)| Some((place, member.line_of_team.clone()?, member)));
+    let first = wanted.next();
+    for (place, _, _) in wanted {
+        let message = "expected of one member at most: name the others' numbers as `line`";
+        errors.add(&format!("members/{place}/line_of_team"), "too_many", message);
+    }
+    let (place, team, member) = first?;
+    if member.line.is_some() || member.address.is_some() {
+        let message = "expected either `address`, `line` or `line_of_team`";
+        errors.add(&format!("members/{place}"), "shape", message);
+    }
+    Some((place, team))
 }
 
 impl From<MemberWanted> for NewMember {
@@ -110,9 +142,26 @@ pub(super) struct GroupTextBody {
     /// Why it failed: a stable code.
     failure_code: Option<String>,
     failure_detail: Option<String>,
+    /// What was to happen where there is an open group of the same numbers; left out where nothing was said.
+    #[schema(inline)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    if_exists: Option<IfExists>,
+    /// The open group of the same numbers that stood in the way; left out where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing_conversation_sid: Option<String>,
     requested_by: Option<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+impl GroupTextBody {
+    fn with(self, kept: Option<&Kept>) -> Self {
+        Self {
+            if_exists: kept.and_then(|kept| kept.if_exists),
+            existing_conversation_sid: kept.and_then(|kept| kept.existing_conversation_sid.clone()),
+            ..self
+        }
+    }
 }
 
 /// A member that was asked for.
@@ -137,6 +186,8 @@ impl From<GroupText> for GroupTextBody {
             members: group.members.into_iter().map(MemberBody::from).collect(),
             failure_code: group.failure_code,
             failure_detail: group.failure_detail,
+            if_exists: None,
+            existing_conversation_sid: None,
             requested_by: group.requested_by,
             created_at: group.created_at,
             updated_at: group.updated_at,
@@ -156,14 +207,19 @@ impl From<Member> for MemberBody {
 /// Start a group text
 ///
 /// Everything wrong with it is told at once. What is right is queued: `state` goes from `requested` over `initializing`
-/// to `active` or `failed`, each told in the feed as `group_text.*`.
+/// to `active` or `failed`, each told in the feed as `group_text.*`. Where `if_exists` is `adopt` and there is one of the same
+/// numbers, that is the answer, 200, with `adopted` true.
 #[utoipa::path(
     post,
     path = "/v1/group-texts",
     operation_id = "start_group_text",
     tag = "Group texts",
     request_body = StartGroupText,
-    responses((status = 202, description = "Taken; `Location` names it.", body = GroupTextBody)),
+    responses(
+        (status = 202, description = "Taken; `Location` names it.", body = GroupTextBody),
+        (status = 200, description = "There is one of the same numbers, and it is this.", body = GroupTextBody),
+        (status = 409, description = "`group_text_in_the_making`, `group_exists`, `no_free_number`.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+    ),
     security(("api_key" = ["group_texts:write"])),
 )]
 pub(super) async fn start(
@@ -175,10 +231,18 @@ pub(super) async fn start(
     match call.begin(&api, &caller).await? {
         Begun::Again(answer) => Ok(answer),
         Begun::First(mut first) => {
-            let group = api.group_texts.start_in(first.conn(), new).await?;
-            let location = format!("/v1/group-texts/{}", group.group_text_id);
+            let started = api.group_texts.start_in(first.conn(), new).await?;
+            let id = started.group.group_text_id;
+            let kept = choice::kept_of(first.conn(), &[id]).await?;
+            let mut body = GroupTextBody::from(started.group).with(kept.get(&id));
+            let status = if started.is_new {
+                StatusCode::ACCEPTED
+            } else {
+                body.adopted = true;
+                StatusCode::OK
+            };
             first
-                .answer(StatusCode::ACCEPTED, Some(location), &GroupTextBody::from(group))
+                .answer(status, Some(format!("/v1/group-texts/{id}")), &body)
                 .await
         }
     }
@@ -231,8 +295,13 @@ pub(super) async fn list(
     let mut conn = api.pool.acquire().await?;
     let before = wanted.after.as_ref().map(|Place(at, id)| (at.0, *id));
     let rows = group_text::page(&mut conn, state, before, wanted.rows()).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|group| group.group_text_id).collect();
+    let kept = choice::kept_of(&mut conn, &ids).await?;
     let page = wanted.page(rows, |group| Place(At(group.created_at), group.group_text_id));
-    Ok(Json(page.map(GroupTextBody::from)))
+    Ok(Json(page.map(|group| {
+        let kept = kept.get(&group.group_text_id);
+        GroupTextBody::from(group).with(kept)
+    })))
 }
 
 /// Show a group text
@@ -253,7 +322,8 @@ pub(super) async fn show(
     let mut conn = api.pool.acquire().await?;
     let group = group_text::find(&mut conn, group_text_id).await?;
     let group = group.ok_or(Problem::NotFound { what: "group text" })?;
-    Ok(Json(group.into()))
+    let kept = choice::kept_of(&mut conn, &[group_text_id]).await?;
+    Ok(Json(GroupTextBody::from(group).with(kept.get(&group_text_id))))
 }
 
 impl From<StartGroupTextError> for Problem {
@@ -269,6 +339,32 @@ impl From<StartGroupTextError> for Problem {
                 "group_text_in_the_making",
                 "a group text of the same numbers is being made: wait for it",
                 json!({ "group_text_id": group_text_id }),
+            ),
+            StartGroupTextError::Exists {
+                conversation_sid,
+                group_text_id,
+            } => conflict(
+                "group_exists",
+                "there is an open group of the same numbers, and Twilio allows one: see `if_exists`",
+                json!({ "conversation_sid": conversation_sid, "group_text_id": group_text_id }),
+            ),
+            StartGroupTextError::NoFreeNumber {
+                team: None,
+                conversation_sids,
+                ..
+            } => conflict(
+                "no_free_number",
+                "there is an open group of the same numbers, and ours is of no team whose others could be taken: see PUT /v1/numbers/{number}",
+                json!({ "team": null, "conversation_sids": conversation_sids }),
+            ),
+            StartGroupTextError::NoFreeNumber {
+                team: Some(team),
+                numbers,
+                conversation_sids,
+            } => conflict(
+                "no_free_number",
+                "no number of the team is free for this group: `numbers` counts why, see GET /v1/numbers",
+                json!({ "team": team, "numbers": numbers, "conversation_sids": conversation_sids }),
             ),
             StartGroupTextError::Database(error) => error.into(),
         }

@@ -30,10 +30,12 @@ mod legal_hold;
 mod lines;
 mod media;
 mod messages;
+mod numbers;
 mod openapi;
 mod opt_outs;
 mod participants;
 mod people_import;
+mod queue;
 mod sends;
 mod teams;
 mod timeline;
@@ -173,6 +175,10 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(teams::candidates))
         .routes(routes!(calendars::show))
         .routes(routes!(calendars::deadline))
+        .routes(routes!(numbers::list))
+        .routes(routes!(numbers::show, numbers::put, numbers::remove))
+        .routes(routes!(queue::list))
+        .routes(routes!(queue::take))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show))
         .routes(routes!(webhooks::replay_all))

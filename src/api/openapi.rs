@@ -25,6 +25,8 @@ use crate::web::problem::ProblemBody;
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Handovers", description = "Giving all lines of one person to others by a plan, and back"),
         (name = "People", description = "Agents, teams, calendars, who is on call"),
+        (name = "Numbers", description = "Our pool of numbers, and who gets lines of them that nobody holds"),
+        (name = "Queue", description = "Lines that wait for somebody"),
         (name = "Ledger", description = "Who was behind which line when"),
         (name = "Audit", description = "What was said before, also what was edited and removed"),
         (name = "Health", description = "How complete the mirror is, and what is wrong with lines"),

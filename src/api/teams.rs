@@ -164,7 +164,7 @@ pub(super) async fn put(
     Ok(Json(team.into()))
 }
 
-/// Remove a team that has no members
+/// Remove a team that has neither members nor numbers
 #[utoipa::path(
     delete,
     path = "/v1/teams/{team_id}",
@@ -173,7 +173,7 @@ pub(super) async fn put(
     params(("team_id" = Slug, Path)),
     responses(
         (status = 204, description = "It is removed; 404 where there was none."),
-        (status = 409, description = "`team_in_use`: it has members.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`team_in_use`: it has members, or numbers.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
     ),
     security(("api_key" = ["people:write"])),
 )]
@@ -349,10 +349,10 @@ impl From<RemoveTeamError> for Problem {
     fn from(error: RemoveTeamError) -> Self {
         match error {
             RemoveTeamError::NotFound => Self::NotFound { what: "team" },
-            RemoveTeamError::InUse { members } => conflict(
+            RemoveTeamError::InUse { members, numbers } => conflict(
                 "team_in_use",
-                "it has members: put them into another team first",
-                json!({ "members": members }),
+                "it has members or numbers: give them to another team first",
+                json!({ "members": members, "numbers": numbers }),
             ),
             RemoveTeamError::Database(error) => error.into(),
         }

@@ -42,6 +42,10 @@ const LOGGED: &[Kind] = &[
     Kind::TransferExpired,
     Kind::TransferFailed,
     Kind::TransferNeedsAttention,
+    Kind::LineAssigned,
+    Kind::LineQueued,
+    Kind::LineTaken,
+    Kind::LineDequeued,
 ];
 
 /// One thing that happened in a conversation.
@@ -86,6 +90,16 @@ pub(super) enum Happening {
         /// `transfer.offered`, `transfer.completed`, …
         event: String,
         /// The identity that did it, where one did.
+        actor: Option<String>,
+        via: String,
+        #[schema(value_type = Object)]
+        data: Option<Box<RawValue>>,
+    },
+    /// It was decided who gets a line that nobody held, or that it waits; or it was taken.
+    Assignment {
+        /// `line.assigned`, `line.queued`, `line.taken`, `line.dequeued`.
+        event: String,
+        /// The identity that took it; `hookswitch` where a rule decided.
         actor: Option<String>,
         via: String,
         #[schema(value_type = Object)]
@@ -335,6 +349,15 @@ fn logged_entry(row: EventRow) -> Option<(Place, Happening)> {
         Kind::ConversationRemoved => {
             let (from, to, reason) = (None, Some("removed".to_owned()), None);
             (Rank::State, Happening::StateChanged { from, to, reason })
+        }
+        Kind::LineAssigned | Kind::LineQueued | Kind::LineTaken | Kind::LineDequeued => {
+            let what = Happening::Assignment {
+                event: row.kind,
+                actor: row.actor,
+                via: row.via,
+                data: raw(Some(row.data)),
+            };
+            (Rank::Transfer, what)
         }
         _ => {
             let what = Happening::Transfer {

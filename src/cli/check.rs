@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sqlx::ConnectOptions as _;
 
 use crate::accounts::Accounts;
+use crate::assignment;
 use crate::audit;
 use crate::cli::database::Database;
 use crate::cli::output;
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::db;
 use crate::health::{self, Code};
 use crate::inbox::replay;
+use crate::numbers;
 use crate::queue;
 use crate::setup::{self, Finding, Severity};
 use crate::sweep::completeness::{self, Total};
@@ -29,7 +31,8 @@ pub struct Args {
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let mut findings = vec![check_public_base_url(&config)];
-    findings.extend(check_database(&config).await);
+    let accounts = Accounts::new(&config.twilio)?;
+    findings.extend(check_database(&config, &accounts).await);
     if config.twilio.accounts.is_empty() {
         findings.push(Finding {
             severity: Severity::Bad,
@@ -37,7 +40,6 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
             message: "no account is configured: set TWILIO_ACCOUNT_SID and what belongs to it".to_owned(),
         });
     }
-    let accounts = Accounts::new(&config.twilio)?;
     for account in accounts.iter() {
         if args.fix {
             setup::apply(account, &config.http.public_base_url).await?;
@@ -86,14 +88,19 @@ fn check_public_base_url(config: &Config) -> Finding {
     }
 }
 
-async fn check_database(config: &Config) -> Vec<Finding> {
-    match look_at_database(config).await {
-        Ok(looked) => vec![
-            judge_backlog(looked.backlog, looked.tasks),
-            judge_mirror(&looked.mirror, config.sweep.interval, looked.at),
-            judge_lines(&looked.findings),
-            judge_roles(&looked.missing_roles),
-        ],
+async fn check_database(config: &Config, accounts: &Accounts) -> Vec<Finding> {
+    match look_at_database(config, accounts).await {
+        Ok(looked) => {
+            let mut findings = vec![
+                judge_backlog(looked.backlog, looked.tasks),
+                judge_mirror(&looked.mirror, config.sweep.interval, looked.at),
+                judge_lines(&looked.findings),
+                judge_roles(&looked.missing_roles),
+            ];
+            findings.extend(looked.numbers);
+            findings.extend(judge_queue(looked.waiting, looked.at));
+            findings
+        }
         Err(error) => vec![Finding {
             severity: Severity::Bad,
             subject: "database".to_owned(),
@@ -177,6 +184,18 @@ fn judge_lines(open: &[(Code, i64)]) -> Finding {
     }
 }
 
+/// Lines that wait for somebody, if any do.
+fn judge_queue((lines, since): (i64, Option<Timestamp>), now: Timestamp) -> Option<Finding> {
+    let minutes = now.duration_since(since?).as_mins().max(0);
+    Some(Finding {
+        severity: Severity::Warning,
+        subject: "queue".to_owned(),
+        message: format!(
+            "{lines} lines wait for somebody, the oldest for {minutes} min; see `hookswitch numbers queue`"
+        ),
+    })
+}
+
 fn judge_roles(missing: &[String]) -> Finding {
     let subject = "database roles".to_owned();
     if missing.is_empty() {
@@ -202,10 +221,12 @@ struct Looked {
     tasks: queue::Counts,
     mirror: Total,
     findings: Vec<(Code, i64)>,
+    numbers: Vec<Finding>,
+    waiting: (i64, Option<Timestamp>),
     at: Timestamp,
 }
 
-async fn look_at_database(config: &Config) -> anyhow::Result<Looked> {
+async fn look_at_database(config: &Config, accounts: &Accounts) -> anyhow::Result<Looked> {
     let database = Database::open(&config.database).await?;
     db::migrate(&database.options).await?;
     let mut login = database.options.connect().await?;
@@ -219,6 +240,8 @@ async fn look_at_database(config: &Config) -> anyhow::Result<Looked> {
         tasks: queue::counts(&mut conn).await?,
         mirror: completeness::total(&mut conn).await?,
         findings: health::count_open(&mut conn).await?,
+        numbers: numbers::check(&mut conn, accounts).await?,
+        waiting: assignment::count_waiting(&mut conn).await?,
         at: Clock::system().now(),
     };
     drop(conn);

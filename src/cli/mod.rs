@@ -17,6 +17,7 @@ pub mod erase;
 pub mod handover;
 pub mod key;
 pub mod migrate;
+pub mod numbers;
 mod output;
 pub mod people;
 mod progress;
@@ -76,6 +77,8 @@ pub enum Command {
     People(people::Args),
     /// Give all lines of a person to others by a plan, and back: for a leaver, or for a holiday.
     Handover(handover::Args),
+    /// Our pool of numbers: what each is fit for, whose it is, who gets its lines; and lines that wait for somebody.
+    Numbers(numbers::Args),
     /// Erase a person on request: at Twilio, and here.
     Erase(erase::Args),
     /// Run the Twilio Conversations emulator alone.
@@ -101,6 +104,7 @@ impl Cli {
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::People(args) => people::run(settings(file)?, &args).await,
             Command::Handover(args) => handover::run(settings(file)?, &args).await,
+            Command::Numbers(args) => numbers::run(settings(file)?, &args).await,
             Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),

@@ -19,7 +19,7 @@ use crate::people::import::plan::Plan;
 use crate::people::import::{self, Absent, ImportError, Wanted, Wrong, document, table};
 use crate::people::judge::{Candidate, Needs};
 use crate::people::{self, Actor, Filter, NewAvailability, Slug, Status, questions};
-use crate::{db, ledger};
+use crate::{assignment, db, ledger};
 
 /// What to do about people.
 #[derive(Debug, clap::Args)]
@@ -402,6 +402,7 @@ async fn set(
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let agent = people::set_availability(conn, identity, new, &actor(), now).await?;
+    assignment::look_soon(conn, now).await?;
     let availability = agent.availability;
     let until = availability
         .until

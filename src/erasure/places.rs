@@ -23,7 +23,9 @@ use crate::inbox::erase::{self as inbox, ErasedPage};
 use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers::{self, ErasedAnswers};
-use crate::{group_text, handover, health, ledger, opt_out, outbox, people, retention, transfer};
+use crate::{
+    assignment, group_text, handover, health, ledger, numbers, opt_out, outbox, people, retention, transfer,
+};
 
 /// How much of what was erased.
 pub(super) type Counts = Vec<(&'static str, i64)>;
@@ -134,6 +136,8 @@ pub(super) async fn in_rest(
         ("handovers", handover::erase::erase(conn, person, held).await?),
         ("line_findings", health::erase::erase(conn, person, held).await?),
         ("opt_outs", opt_out::erase::erase(conn, person, held).await?),
+        ("assignments", assignment::erase::erase(conn, person, held).await?),
+        ("numbers", numbers::erase::erase(conn, person).await?),
         ("users", of_mirror::erase_user(conn, person, now).await?),
         ("people", people::erase::erase(conn, person, now).await?),
         (

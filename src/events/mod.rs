@@ -88,6 +88,8 @@ texts! {
         /// A line has come to be, or changed hands, or ended: `from`, `to` and `cause` say which.
         HolderChanged = "line.holder_changed",
         GroupTextRequested = "group_text.requested",
+        /// A number of a team was chosen for it: `line`, `team` and `open_groups` say which.
+        GroupTextNumberChosen = "group_text.number_chosen",
         GroupTextInitializing = "group_text.initializing",
         GroupTextActive = "group_text.active",
         GroupTextAdopted = "group_text.adopted",
@@ -117,6 +119,14 @@ texts! {
         TransferIntroduced = "transfer.introduced",
         /// The line was given, and the new holder's introduction was not posted: `code` says why.
         TransferIntroductionFailed = "transfer.introduction_failed",
+        /// A line that nobody held is given to somebody: `to`, `by` and `passed` say whom, how they were chosen, and who was not.
+        LineAssigned = "line.assigned",
+        /// A line that nobody holds waits in a queue: `team`, `reason` and `passed` say where and why.
+        LineQueued = "line.queued",
+        /// Somebody took a line from the queue.
+        LineTaken = "line.taken",
+        /// A line waits no longer: somebody got it otherwise, or it is over.
+        LineDequeued = "line.dequeued",
         SendQueued = "send.queued",
         SendSent = "send.sent",
         SendFailed = "send.failed",
@@ -184,6 +194,9 @@ texts! {
         HandoverLineEnded = "handover.line_ended",
         /// Somebody asked for something that the plan's state did not allow: `verb`, `by` and `code` say what.
         HandoverRefused = "handover.refused",
+        /// A number was added to the pool or changed: `changes` says what.
+        NumberChanged = "number.changed",
+        NumberRemoved = "number.removed",
         /// The mirror was made anew, and what differed was written: `tables` says how much.
         MirrorRebuilt = "mirror.rebuilt",
     }

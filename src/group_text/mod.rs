@@ -1,12 +1,15 @@
-//! Group texts: those that we are asked to start, and those that a customer started. Owns `group_text`.
+//! Group texts: those that we are asked to start, and those that a customer started. Owns `group_text` and
+//! `group_text_choice`.
 //!
 //! Starting one is a request that is validated whole before anything is asked of Twilio ([`validate`]), a row, and a
 //! task that creates the conversation with its members in one call ([`work`]). Twilio answers before the group is
 //! ready; what becomes of it is seen by webhook or by asking ([`mod@follow`]).
 
+pub mod choice;
 pub mod erase;
 mod follow;
 mod operations;
+mod other_number;
 mod store;
 pub mod validate;
 mod work;
@@ -15,8 +18,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use choice::{Choice, IfExists};
 pub use follow::follow;
-pub use operations::{GroupTexts, NewGroupText, StartGroupTextError};
+pub use operations::{GroupTexts, NewGroupText, StartGroupTextError, Started};
 pub use store::{find, find_by_conversation, page};
 pub use validate::{NewMember, Violation};
 pub use work::{Check, Create};

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::events::{Kind, Via};
 use crate::group_text::validate::roster;
-use crate::group_text::{CHECK_TASK, GroupText, Member, State, follow, operations, store};
+use crate::group_text::{CHECK_TASK, GroupText, Member, State, choice, follow, operations, store};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::mirror::{self, Change, Observed, project};
 use crate::projection;
@@ -47,10 +47,10 @@ struct Payload {
 }
 
 /// What Twilio has that this group text is.
-struct Found {
-    conversation: Conversation,
+pub(super) struct Found {
+    pub(super) conversation: Conversation,
     participants: Vec<Participant>,
-    adopted: bool,
+    pub(super) adopted: bool,
 }
 
 impl Handler for Create {
@@ -150,6 +150,9 @@ impl Create {
                 if let Some(found) = &mut found {
                     found.adopted = found.conversation.unique_name != Some(group.unique_name());
                 }
+                if let Some(outcome) = self.after_taken(task, account, &group, found.as_ref()).await? {
+                    return Ok(outcome);
+                }
                 match found {
                     Some(found) => self.record(task, account, group, found).await,
                     // It was closed meanwhile, or Twilio is still adding its members.
@@ -203,6 +206,9 @@ impl Create {
                 "Twilio has this group already; it is group text {}",
                 other.group_text_id
             );
+            let mut kept = choice::find(&mut transaction, group.group_text_id).await?;
+            kept.existing_conversation_sid = Some(sid.as_str().to_owned());
+            choice::keep(&mut transaction, group.group_text_id, &kept).await?;
             follow::fail(&mut transaction, group, "exists", &detail, Via::Worker, now).await?;
         } else {
             group.conversation_sid = Some(sid.as_str().to_owned());
@@ -362,7 +368,7 @@ async fn read(account: &Account, sid: &ConversationSid, adopted: bool) -> Result
     })
 }
 
-fn observe(account: &Account, group: &GroupText, found: &Found) -> Vec<Observed> {
+pub(super) fn observe(account: &Account, group: &GroupText, found: &Found) -> Vec<Observed> {
     let changes: Vec<Change> = project::conversation(&found.conversation)
         .into_iter()
         .chain(found.participants.iter().filter_map(project::participant))

@@ -19,13 +19,13 @@ mod store;
 mod version;
 pub mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::events::{NewEvent, Via};
+use crate::events::{Kind, NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
 use crate::ledger::{Affected, Leases};
 use crate::queue::{self, NewTask};
@@ -50,8 +50,20 @@ pub struct Committed {
     pub settled: Vec<bool>,
     /// Conversations whose state changed, as they are now.
     pub state_changed: BTreeMap<ConversationSid, StateNow>,
+    /// Where somebody may have to be found for a line.
+    pub stirred: Stirred,
     /// The statements, by their place, that said again what had been erased, as they were taken: without that.
     pub masked: BTreeMap<usize, Change>,
+}
+
+/// Conversations of which a line may have come to be held by nobody, or may have been written in. Empty where lines that
+/// nobody holds are left alone: no number has a rule for them, and none waits.
+#[derive(Debug, Default, PartialEq)]
+pub struct Stirred {
+    /// Seats or the state changed.
+    pub seats: BTreeSet<ConversationSid>,
+    /// A message came.
+    pub messages: BTreeSet<ConversationSid>,
 }
 
 /// What a conversation has come to.
@@ -90,6 +102,7 @@ pub async fn commit(
             masked.insert(place, change);
         }
     }
+    let stirred = stirred(&state, &outcome);
     let written = write(conn, &state, &mut outcome, via, now).await?;
     let log = written.log;
     match via {
@@ -104,6 +117,7 @@ pub async fn commit(
         changed: written.rows || !log.is_empty(),
         settled,
         state_changed: states_now(&state, &outcome),
+        stirred,
         masked,
     })
 }
@@ -142,6 +156,29 @@ pub async fn stored(
     now: Timestamp,
 ) -> Result<fold::State, sqlx::Error> {
     store::load(conn, observed, now).await
+}
+
+fn stirred(state: &fold::State, outcome: &fold::Outcome) -> Stirred {
+    if !state.lines_are_given {
+        return Stirred::default();
+    }
+    let messages = outcome
+        .events
+        .iter()
+        .filter(|event| event.kind == Kind::MessageAdded);
+    Stirred {
+        seats: outcome
+            .facts
+            .iter()
+            .map(|fact| &fact.conversation_sid)
+            .chain(&outcome.ended)
+            .chain(&outcome.state_changed)
+            .cloned()
+            .collect(),
+        messages: messages
+            .filter_map(|event| event.conversation_sid.clone())
+            .collect(),
+    }
 }
 
 fn states_now(state: &fold::State, outcome: &fold::Outcome) -> BTreeMap<ConversationSid, StateNow> {

@@ -45,7 +45,7 @@ pub(super) fn entry(kind: Kind, subject: &str, data: Value, by: &Actor, now: Tim
 }
 
 /// The members that differ, each with what it was and what it is; of something new, those that say something.
-pub(super) fn differences<T: Serialize>(before: Option<&T>, after: &T) -> Value {
+pub fn differences<T: Serialize>(before: Option<&T>, after: &T) -> Value {
     let members = |value: Option<&T>| match value.map(serde_json::to_value) {
         Some(Ok(Value::Object(members))) => members,
         _ => Map::new(),

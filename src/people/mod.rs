@@ -32,6 +32,7 @@ use self::calendar::Calendar;
 use self::hours::{Holidays, Week, Zone};
 use self::rotation::Rotation;
 
+pub use change::differences;
 pub use operations::{
     NewAvailability, PutAgentError, PutTeamError, RemoveAgentError, RemoveTeamError, SetAvailabilityError,
     put_agent, put_team, remove_agent, remove_team, set_availability,

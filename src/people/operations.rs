@@ -63,8 +63,8 @@ pub enum RemoveAgentError {
 pub enum RemoveTeamError {
     #[error("no such team")]
     NotFound,
-    #[error("the team has members")]
-    InUse { members: i64 },
+    #[error("the team has members, or numbers")]
+    InUse { members: i64, numbers: i64 },
     #[error("cannot remove the team")]
     Database(#[from] sqlx::Error),
 }
@@ -293,7 +293,7 @@ pub(super) fn planned(team_id: &Slug, plan: TeamPlan, before: Option<&Team>, now
     }
 }
 
-/// Removes a team that has no members.
+/// Removes a team that has no members and no numbers.
 pub async fn remove_team(
     conn: &mut PgConnection,
     team_id: &Slug,
@@ -303,8 +303,9 @@ pub async fn remove_team(
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
     let members = store::count_members(&mut transaction, team_id.as_str()).await?;
-    if members > 0 {
-        return Err(RemoveTeamError::InUse { members });
+    let numbers = store::count_numbers(&mut transaction, team_id.as_str()).await?;
+    if members + numbers > 0 {
+        return Err(RemoveTeamError::InUse { members, numbers });
     }
     if !store::delete_team(&mut transaction, team_id.as_str()).await? {
         return Err(RemoveTeamError::NotFound);

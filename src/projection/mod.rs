@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
+use crate::assignment;
 use crate::events::Via;
 use crate::group_text;
 use crate::mirror::{self, Observed, Revisions};
@@ -36,6 +37,7 @@ pub async fn commit(
     }
     group_text::follow(conn, &committed.state_changed, via, now).await?;
     opt_out::follow(conn, observed, &committed.masked, via, now).await?;
+    assignment::follow(conn, &committed.stirred, via, now).await?;
     Ok(committed
         .masked
         .keys()

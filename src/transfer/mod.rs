@@ -10,6 +10,7 @@
 //! Locks are taken in one order: the conversation, the swap's task, the line's lease, the transfer, its candidates.
 
 mod answer;
+mod assign;
 mod candidate;
 pub mod erase;
 mod expiry;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 
 pub use answer::DecideError;
+pub use assign::{Assigned, assign_in, coming_to};
 pub use candidate::{Candidate, candidates};
 pub use expiry::Expiry;
 pub use operations::{IfOpen, NewTransfer, Passed, StartTransferError, Transfers, Turn};

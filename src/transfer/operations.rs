@@ -222,38 +222,48 @@ impl Transfers {
     }
 
     pub(super) fn draft(&self, ground: &Ground, draft: Draft, now: Timestamp) -> Transfer {
-        let offered = draft.offer_timeout.is_some();
-        Transfer {
-            transfer_id: new_id(),
-            account_sid: ground.account_sid.as_str().to_owned(),
-            conversation_sid: ground.conversation_sid.clone(),
-            line: ground.line.clone(),
-            kind: draft.kind,
-            from_holder: ground.holder.clone(),
-            to_holder: draft.to,
-            state: if offered { State::Offered } else { State::Swapping },
-            requested_by: draft.requested_by,
-            decided_by: None,
-            decided_as: draft.decided_as,
-            supersedes: None,
-            superseded_by: None,
-            reason: draft.reason,
-            note: draft.note,
-            introduction: draft.introduction,
-            introduction_send_id: None,
-            displaced: Vec::new(),
-            waiting: None,
-            outcome_code: None,
-            outcome_detail: None,
-            method: None,
-            offer_expires_at: draft.offer_timeout.map(|timeout| now + timeout),
-            swap_deadline_at: (!offered).then(|| now + signed(self.settings.swap_timeout)),
-            contested_from: None,
-            contested_to: None,
-            created_at: now,
-            updated_at: now,
-            finished_at: None,
-        }
+        drafted(ground, draft, signed(self.settings.swap_timeout), now)
+    }
+}
+
+/// A transfer that is about to begin: offered, or its swap at once.
+pub(super) fn drafted(
+    ground: &Ground,
+    draft: Draft,
+    swap_timeout: SignedDuration,
+    now: Timestamp,
+) -> Transfer {
+    let offered = draft.offer_timeout.is_some();
+    Transfer {
+        transfer_id: new_id(),
+        account_sid: ground.account_sid.as_str().to_owned(),
+        conversation_sid: ground.conversation_sid.clone(),
+        line: ground.line.clone(),
+        kind: draft.kind,
+        from_holder: ground.holder.clone(),
+        to_holder: draft.to,
+        state: if offered { State::Offered } else { State::Swapping },
+        requested_by: draft.requested_by,
+        decided_by: None,
+        decided_as: draft.decided_as,
+        supersedes: None,
+        superseded_by: None,
+        reason: draft.reason,
+        note: draft.note,
+        introduction: draft.introduction,
+        introduction_send_id: None,
+        displaced: Vec::new(),
+        waiting: None,
+        outcome_code: None,
+        outcome_detail: None,
+        method: None,
+        offer_expires_at: draft.offer_timeout.map(|timeout| now + timeout),
+        swap_deadline_at: (!offered).then(|| now + swap_timeout),
+        contested_from: None,
+        contested_to: None,
+        created_at: now,
+        updated_at: now,
+        finished_at: None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod api;
 mod as_of;
+mod assignment;
 mod audit;
 mod clock_off;
 mod convergence;
@@ -19,6 +20,7 @@ mod group_text;
 mod handover;
 mod health;
 mod mirror;
+mod numbers;
 mod outage;
 mod outbox;
 mod people;

@@ -7,6 +7,9 @@ use std::path::Path;
 /// Who owns each table: the one place in `src/` that writes to it. Others call the owner's functions.
 pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("agent", "src/people/"),
+    ("assignment_turn", "src/assignment/"),
+    ("line_assignment", "src/assignment/"),
+    ("number", "src/numbers/"),
     ("api_key", "src/api/auth"),
     ("chat_user", "src/mirror/"),
     ("conversation", "src/mirror/"),
@@ -16,6 +19,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("erasure", "src/erasure/"),
     ("event", "src/events/"),
     ("group_text", "src/group_text/"),
+    ("group_text_choice", "src/group_text/"),
     ("handover_line", "src/handover/"),
     ("handover_plan", "src/handover/"),
     ("handover_rule", "src/handover/"),
@@ -111,6 +115,8 @@ const WITHOUT_AXUM: &[&str] = &[
     "src/outbox/",
     "src/people/",
     "src/sweep/",
+    "src/numbers/",
+    "src/assignment/",
 ];
 
 /// How the calls begin that take SQL.

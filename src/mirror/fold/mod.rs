@@ -39,6 +39,9 @@ pub struct State {
     pub messages: BTreeMap<(ConversationSid, MessageSid), Message>,
     pub receipts: BTreeMap<(ConversationSid, ReceiptSid), Receipt>,
     pub users: BTreeMap<(AccountSid, UserSid), User>,
+    /// Somebody is to be found for lines that nobody holds: a number has a rule for them, or one waits. Read along with the
+    /// conversations, so that nobody asks for it in vain.
+    pub lines_are_given: bool,
 }
 
 impl State {

@@ -55,7 +55,9 @@ pub(super) async fn load_conversations(
         select conversation_sid as "sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
                messaging_service_sid, friendly_name, unique_name, attributes, state, state_at, state_exact, created_at,
                closed_at, autocreated, version_at, version_exact, removed_at, revision, unverified_since, last_message_at,
-               learnt_at, stated_at, state_learnt_at, state_stated_at, removal_learnt_at, erased
+               learnt_at, stated_at, state_learnt_at, state_stated_at, removal_learnt_at, erased,
+               (select exists (select from number where rule is not null) or exists (select from line_assignment))
+                   as "lines_are_given!"
         from unnest($1::text[]) as wanted (sid)
         cross join lateral (select * from conversation where conversation_sid = wanted.sid for update) as conversation"#,
         &sids as _,
@@ -63,6 +65,7 @@ pub(super) async fn load_conversations(
     .fetch_all(conn)
     .await?;
     for row in rows {
+        state.lines_are_given |= row.lines_are_given;
         let conversation = Conversation {
             account_sid: row.account_sid,
             fields: ConversationFields {

@@ -9,7 +9,7 @@ pub use agent::{Filter, Listed, find_agent, is_seen, page_of_agents};
 pub(super) use agent::{
     agents_of, all_agents, delete_agent, references_to, supervisors, update_availability, upsert_agents,
 };
-pub(super) use team::{all_teams, count_members, delete_team, teams_of, upsert_team};
+pub(super) use team::{all_teams, count_members, count_numbers, delete_team, teams_of, upsert_team};
 pub use team::{find_team, members, page_of_teams};
 
 /// Keeps changes of people apart. Held until the transaction ends.

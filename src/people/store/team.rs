@@ -118,6 +118,20 @@ pub(in crate::people) async fn count_members(
     .await
 }
 
+/// Numbers of the pool that are the team's.
+pub(in crate::people) async fn count_numbers(
+    conn: &mut PgConnection,
+    team_id: &str,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- people.count_numbers
+        select count(*) as "count!" from number where team_id = $1"#,
+        team_id,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Writes a team as it is, with its on-call order.
 pub(in crate::people) async fn upsert_team(conn: &mut PgConnection, team: &Team) -> Result<(), sqlx::Error> {
     let plan = &team.plan;

@@ -138,7 +138,7 @@ pub(super) async fn office() -> Office {
     Office { key, ..office }
 }
 
-fn environment() -> HashMap<String, String> {
+pub(super) fn environment() -> HashMap<String, String> {
     [
         ("TWILIO_ACCOUNT_SID", ACCOUNT),
         ("TWILIO_AUTH_TOKEN", "token"),

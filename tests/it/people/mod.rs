@@ -21,16 +21,16 @@ async fn ask(office: &Office, method: Method, path: &str, body: &Value) -> Answe
         .await
 }
 
-async fn put(office: &Office, path: &str, body: &Value) -> Answer {
+pub(crate) async fn put(office: &Office, path: &str, body: &Value) -> Answer {
     ask(office, Method::PUT, path, body).await
 }
 
-async fn delete(office: &Office, path: &str) -> Answer {
+pub(crate) async fn delete(office: &Office, path: &str) -> Answer {
     ask(office, Method::DELETE, path, &json!({})).await
 }
 
 /// Agents with nothing but a name.
-async fn add_agents(office: &Office, identities: &[&str]) {
+pub(crate) async fn add_agents(office: &Office, identities: &[&str]) {
     for identity in identities {
         put(
             office,
@@ -72,7 +72,7 @@ async fn the_document_names_what_may_be_asked() {
 }
 
 /// What the log says of some types, without what differs from run to run.
-async fn told(office: &Office, types: &str) -> Vec<Value> {
+pub(crate) async fn told(office: &Office, types: &str) -> Vec<Value> {
     office.settle().await;
     let feed = office.get(&format!("/v1/events?types={types}")).await.expect(200);
     feed["items"].as_array().unwrap().clone()

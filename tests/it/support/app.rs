@@ -364,6 +364,7 @@ pub(crate) fn new_group(handsets: &[&str], holder: Option<&str>) -> NewGroupText
             .map(|number| handset(number))
             .chain([line])
             .collect(),
+        choice: hookswitch::group_text::Choice::default(),
         requested_by: "crm".to_owned(),
     }
 }
