@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
 use crate::erasure::{self, Eraser, Erasures};
+use crate::escalation::{self, Acting, Escalator};
 use crate::group_text::{self, GroupTexts};
 use crate::health::{self, Health};
 use crate::inbox::process::Projector;
@@ -55,6 +56,7 @@ pub struct App {
     pub api: Api,
     pub projector: Projector,
     pub worker: Worker,
+    pub escalator: Escalator,
     pub sweeper: Sweeper,
     pub sealer: Sealer,
     options: PgConnectOptions,
@@ -141,6 +143,11 @@ impl App {
             clock: clock.clone(),
             settings: Arc::new(config.audit.clone()),
         };
+        let escalator = Escalator {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            settings: config.escalation,
+        };
         let api = Api {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -166,6 +173,7 @@ impl App {
             api,
             projector,
             worker,
+            escalator,
             sweeper,
             sealer,
             options,
@@ -283,6 +291,7 @@ impl App {
         for _ in 0..self.config.projection.workers {
             tasks.spawn(self.projector.clone().run(working.clone()));
         }
+        tasks.spawn(self.escalator.clone().run(shutdown.clone()));
         for account in self.accounts.iter() {
             let sweeper = self.sweeper.clone();
             tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));
@@ -394,6 +403,7 @@ fn handlers(
             transfer::EXPIRE_TASK,
             Arc::new(transfer::Expiry(transfers.clone())),
         ),
+        (escalation::ACT_TASK, Arc::new(Acting(transfers.clone()))),
         (
             outbox::SEND_TASK,
             Arc::new(outbox::Send {

@@ -29,6 +29,7 @@ pub struct Config {
     pub projection: Projection,
     pub queue: Queue,
     pub transfer: Transfer,
+    pub escalation: Escalation,
     pub group_text: GroupText,
     pub sweep: Sweep,
     pub health: Health,
@@ -142,6 +143,16 @@ pub struct Transfer {
     /// None: a line that is released is left to nobody.
     #[serde(default)]
     pub release_to: Option<Identity>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Escalation {
+    /// The longest sleep between two looks at what is due.
+    #[serde(deserialize_with = "duration")]
+    pub poll: Duration,
+    /// Lines that are looked at together.
+    pub batch: u16,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`ids`], [`clock`] and [`config`] are what everything stands on; [`twilio`] is Twilio's wire;
 //! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
-//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`people`] says who may be given a line; [`sweep`] compares all of it with Twilio, and [`health`]
+//! the durable work of [`group_text`], [`transfer`] and [`outbox`]; [`people`] says who may be given a line; [`escalation`] what
+//! happens to one on which something is amiss; [`sweep`] compares all of it with Twilio, and [`health`]
 //! says which lines cannot be written in; [`api`] is what a CRM back end sees, [`audit`] what an auditor relies on, and
 //! [`retention`] what is erased when, and [`erasure`] who on request; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the
 //! wire with the rest.
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod erasure;
+pub mod escalation;
 pub mod events;
 pub mod group_text;
 pub mod health;

@@ -19,6 +19,7 @@ mod calendars;
 mod completeness;
 mod conversations;
 mod erasures;
+mod escalations;
 mod events;
 mod group_texts;
 mod health;
@@ -137,6 +138,18 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(teams::candidates))
         .routes(routes!(calendars::show))
         .routes(routes!(calendars::deadline))
+        .routes(routes!(escalations::list))
+        .routes(routes!(escalations::show))
+        .routes(routes!(escalations::stop))
+        .routes(routes!(escalations::ask))
+        .routes(routes!(escalations::dry_run))
+        .routes(routes!(escalations::list_policies))
+        .routes(routes!(
+            escalations::show_policy,
+            escalations::put_policy,
+            escalations::remove_policy
+        ))
+        .routes(routes!(escalations::backtest))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show))
         .routes(routes!(webhooks::replay_all))

@@ -22,6 +22,7 @@ use crate::web::problem::ProblemBody;
         (name = "Conversations", description = "Conversations as the mirror has them"),
         (name = "Messages", description = "Reading and sending"),
         (name = "Transfers", description = "Giving a line to another holder"),
+        (name = "Escalations", description = "What happens to a line on which something is amiss"),
         (name = "People", description = "Agents, teams, calendars, who is on call"),
         (name = "Ledger", description = "Who was behind which line when"),
         (name = "Audit", description = "What was said before, also what was edited and removed"),

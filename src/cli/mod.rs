@@ -14,6 +14,7 @@ mod database;
 pub mod demo;
 pub mod dev;
 pub mod erase;
+pub mod escalation;
 pub mod key;
 pub mod migrate;
 mod output;
@@ -73,6 +74,8 @@ pub enum Command {
     Retention(retention::Args),
     /// Agents and teams: bring them in from files, look at them, say who is away.
     People(people::Args),
+    /// Escalation policies: check and set them, see what is open, what would happen, what would have happened.
+    Escalation(escalation::Args),
     /// Erase a person on request: at Twilio, and here.
     Erase(erase::Args),
     /// Run the Twilio Conversations emulator alone.
@@ -97,6 +100,7 @@ impl Cli {
             Command::Audit(args) => audit::run(settings(file)?, &args).await,
             Command::Retention(args) => retention::run(settings(file)?, &args).await,
             Command::People(args) => people::run(settings(file)?, &args).await,
+            Command::Escalation(args) => escalation::run(settings(file)?, &args).await,
             Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),

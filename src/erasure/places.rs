@@ -19,7 +19,7 @@ use crate::inbox::erase::{self as inbox, ErasedPage};
 use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers;
-use crate::{group_text, health, ledger, outbox, retention, transfer};
+use crate::{escalation, group_text, health, ledger, outbox, retention, transfer};
 
 /// How much of what was erased.
 pub(super) type Counts = Vec<(&'static str, i64)>;
@@ -48,6 +48,7 @@ pub(super) async fn conversations(
     sids.extend(ledger::erase::conversations_of(conn, person).await?);
     sids.extend(transfer::erase::conversations_of(conn, person).await?);
     sids.extend(outbox::erase::conversations_of(conn, person).await?);
+    sids.extend(escalation::erase::conversations_of(conn, person).await?);
     Ok(sids)
 }
 
@@ -62,6 +63,7 @@ pub(super) async fn in_conversation(
     let mut counts = of_mirror::erase_from_conversation(conn, sid, person, now).await?;
     counts.push(("ledger", ledger::erase::erase(conn, sid, person).await?));
     counts.push(("transfers", transfer::erase::erase(conn, sid, person).await?));
+    counts.push(("escalations", escalation::erase::erase(conn, sid, person).await?));
     let sends = outbox::erase::erase_person(conn, sid, person, now).await?;
     counts.push(("sends", i64::try_from(sends.len()).unwrap_or(i64::MAX)));
     if !sends.is_empty() {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use crate::events::Via;
-use crate::group_text;
+use crate::{escalation, group_text};
 use crate::mirror::{self, Observed, Revisions};
 
 /// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
@@ -34,6 +34,9 @@ pub async fn commit(
         answers::record(conn, &taken, &committed.settled, via, now).await?;
     }
     group_text::follow(conn, &committed.state_changed, via, now).await?;
+    if committed.changed {
+        escalation::follow(conn, observed, committed.state_changed.iter(), now).await?;
+    }
     Ok(committed
         .masked
         .keys()

@@ -13,6 +13,7 @@ mod convergence;
 mod crash;
 mod embedded;
 mod erasure;
+mod escalation;
 mod group_text;
 mod health;
 mod mirror;
