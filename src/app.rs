@@ -66,6 +66,7 @@ pub struct App {
 #[derive(Clone)]
 struct Operations {
     pool: PgPool,
+    clock: Clock,
     completeness: Totals,
 }
 
@@ -203,6 +204,7 @@ impl App {
             .route("/metrics", get(metrics))
             .with_state(Operations {
                 pool: self.pool.clone(),
+                clock: self.clock.clone(),
                 completeness: self.api.completeness.clone(),
             })
     }
@@ -452,12 +454,19 @@ async fn readyz(State(Operations { pool, .. }): State<Operations>) -> Response {
     }
 }
 
-async fn metrics(State(Operations { pool, completeness }): State<Operations>) -> Response {
+async fn metrics(
+    State(Operations {
+        pool,
+        clock,
+        completeness,
+    }): State<Operations>,
+) -> Response {
     let look = async {
         let mut conn = pool.acquire().await?;
         let backlog = replay::backlog(&mut conn).await?;
         let findings = health::count_open(&mut conn).await?;
-        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings))
+        let lines = escalation::count_lines(&mut conn, clock.now()).await?;
+        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings, lines))
     };
     // Of many conversations it may take long: then these gauges are as they were, and are set for the next time.
     let publishing = tokio::spawn(async move { completeness.publish().await });
@@ -465,7 +474,9 @@ async fn metrics(State(Operations { pool, completeness }): State<Operations>) ->
         .await
         .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
-    if let Ok(Ok((backlog, tasks, findings))) = database {
+    if let Ok(Ok((backlog, tasks, findings, (due, watched)))) = database {
+        gauge("hookswitch_escalation_lines_due", due);
+        gauge("hookswitch_escalation_lines_watched", watched);
         gauge("hookswitch_webhooks_pending", backlog.pending);
         gauge("hookswitch_webhooks_set_aside", backlog.set_aside);
         gauge("hookswitch_tasks_ready", tasks.ready);

@@ -411,7 +411,9 @@ impl From<PutAgentError> for Problem {
                 "backup_unknown",
                 "the backup is none of our agents: add them first",
             ),
-            PutAgentError::OwnBackup => Self::conflict("own_backup", "nobody is their own backup: name somebody else"),
+            PutAgentError::OwnBackup => {
+                Self::conflict("own_backup", "nobody is their own backup: name somebody else")
+            }
             PutAgentError::SupervisorCycle { chain } => conflict(
                 "supervisor_cycle",
                 "somebody would be their own supervisor, over those in `chain`",

@@ -130,7 +130,10 @@ impl Acting {
         };
         let goes_on = look_again(&mut transaction, &escalation, now).await?;
         let done = match goes_on {
-            Some(until) => self.begin(&mut transaction, &escalation, &step, until, now).await?,
+            Some(until) => {
+                self.begin(&mut transaction, &escalation, &step, until, now)
+                    .await?
+            }
             None => Done::Dropped,
         };
         let (key, about) = (About::of(&escalation).key, About::of(&escalation));
@@ -274,7 +277,9 @@ fn code(refused: &StartTransferError) -> &'static str {
         StartTransferError::Staffed { .. } => "staffed",
         StartTransferError::AlreadyHolder => "holds_it_already",
         StartTransferError::TargetInGroup => "target_in_group",
-        StartTransferError::NobodyFree { passed } => passed.first().map_or("nobody_free", |passed| passed.why),
+        StartTransferError::NobodyFree { passed } => {
+            passed.first().map_or("nobody_free", |passed| passed.why)
+        }
         StartTransferError::AlreadyOpen { .. } => ALREADY_OPEN,
         StartTransferError::TooManyHops { .. } => "too_many_hops",
         StartTransferError::NotTheHolder { .. } => "not_the_holder",

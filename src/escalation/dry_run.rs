@@ -43,7 +43,8 @@ pub async fn dry_run(
             // Of one that is not stored, no version stands.
             version: 0,
             policy,
-            since: Some(now - AHEAD),
+            since: now - AHEAD,
+            begins: true,
         }];
     }
     let lines: Vec<(PhoneNumber, Option<String>)> = ledger::lines_of(conn, sid.as_str())

@@ -5,166 +5,18 @@
 //! known); what is due by `now` is done at `now`, if nothing that happened meanwhile stands against it; what comes after
 //! that, up to `horizon`, is what would happen if nothing else did.
 
+mod run;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
 
 use crate::escalation::policy::{How, Policy, REPEATS_MAX, Rule, Then, When};
 use crate::escalation::words;
 use crate::escalation::world::World;
 use crate::ids::Identity;
 
-/// Something that happened to a line.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Fact {
-    pub at: Timestamp,
-    pub what: What,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-pub enum What {
-    /// From then on this one holds it; none: nobody.
-    Held(Option<Identity>),
-    /// It is no line of the conversation any more.
-    Gone,
-    /// The conversation is over.
-    Closed,
-    /// A customer wrote. The text only where somebody asks for words.
-    Inbound { message: String, text: Option<String> },
-    /// One of ours wrote.
-    Answer,
-    /// A message of ours did not arrive at a member.
-    Failed { message: String },
-    /// Somebody of ours went away, or left.
-    Absent(Identity),
-    Back(Identity),
-    /// Somebody asked for it.
-    Asked(Uuid),
-}
-
-/// Why something began.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// As [`When::as_str`].
-    pub kind: &'static str,
-    /// The same each time that it is derived.
-    pub key: String,
-    pub at: Timestamp,
-}
-
-/// An escalation, real or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Of one that was recorded.
-    pub id: Option<Uuid>,
-    pub version: i64,
-    pub rule: String,
-    pub cause: Cause,
-    pub holder: Option<Identity>,
-    pub started_at: Timestamp,
-    pub steps: Vec<Taken>,
-    /// When the next step is due; none: it is over, or waits for somebody.
-    pub next_at: Option<Timestamp>,
-    pub end: Option<End>,
-}
-
-/// A step that was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
-    /// Its place in the rule, from 0.
-    pub step: usize,
-    pub how: How,
-    pub whom: String,
-    pub at: Timestamp,
-    /// To whom, or why to nobody.
-    pub to: Result<Identity, &'static str>,
-    pub state: Standing,
-}
-
-/// What is known of a step's effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Its time runs.
-    Runs,
-    /// They accepted, and the line is being given to them.
-    Accepted,
-    /// Nothing came, or comes, of it.
-    Over(Timestamp),
-}
-
-/// How an escalation came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    pub at: Timestamp,
-    pub why: Why,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    Answered,
-    HandedOver,
-    /// Nobody holds the line any more.
-    Unstaffed,
-    Closed,
-    LineGone,
-    /// The holder is back.
-    Back,
-    /// The policy was disabled or removed.
-    PolicyOff,
-    /// Somebody stopped it.
-    StoppedByHand,
-    /// What it began with is no longer so.
-    NoLongerSo,
-    /// All steps were taken.
-    StepsTaken,
-    NeedsPerson,
-}
-
-impl Why {
-    pub const ALL: [Self; 11] = [
-        Self::Answered,
-        Self::HandedOver,
-        Self::Unstaffed,
-        Self::Closed,
-        Self::LineGone,
-        Self::Back,
-        Self::PolicyOff,
-        Self::StoppedByHand,
-        Self::NoLongerSo,
-        Self::StepsTaken,
-        Self::NeedsPerson,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::HandedOver => "handed_over",
-            Self::Unstaffed => "unstaffed",
-            Self::Closed => "closed",
-            Self::LineGone => "line_gone",
-            Self::Back => "back",
-            Self::PolicyOff => "policy_off",
-            Self::StoppedByHand => "stopped_by_hand",
-            Self::NoLongerSo => "no_longer_so",
-            Self::StepsTaken => "steps_taken",
-            Self::NeedsPerson => "needs_person",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|why| why.as_str() == text)
-    }
-
-    /// `stopped`, `ended` or `needs_person`.
-    pub fn state(self) -> &'static str {
-        match self {
-            Self::StepsTaken => "ended",
-            Self::NeedsPerson => "needs_person",
-            _ => "stopped",
-        }
-    }
-}
+pub use run::{Cause, End, Fact, Run, Standing, Taken, What, Why};
 
 /// What is to be evaluated.
 pub struct Inputs<'a> {
@@ -232,8 +84,9 @@ struct Line<'a> {
     inputs: &'a Inputs<'a>,
     rule: &'a Rule,
     known: BTreeMap<&'a str, &'a Run>,
-    /// None: it is no line, or not yet.
-    holder: Option<Option<Identity>>,
+    /// Whether it is one, already and still.
+    is_line: bool,
+    holder: Option<Identity>,
     absent: Vec<Identity>,
     /// The first message that nobody has answered.
     waiting: Option<String>,
@@ -252,6 +105,7 @@ impl<'a> Line<'a> {
             inputs,
             rule,
             known: known.map(|run| (run.cause.key.as_str(), run)).collect(),
+            is_line: false,
             holder: None,
             absent: Vec::new(),
             waiting: None,
@@ -292,7 +146,8 @@ impl<'a> Line<'a> {
             .collect();
         for run in older {
             self.known.remove(run.cause.key.as_str());
-            if let (When::NoAnswer(_), Some((_, message))) = (&self.rule.when, run.cause.key.split_once(':')) {
+            if let (When::NoAnswer(_), Some((_, message))) = (&self.rule.when, run.cause.key.split_once(':'))
+            {
                 self.waiting = Some(message.to_owned());
             }
             self.adopt(run.clone());
@@ -330,7 +185,7 @@ impl<'a> Line<'a> {
                 version: self.inputs.version,
                 rule: self.rule.name.to_string(),
                 cause: pending.cause,
-                holder: self.holder.clone().flatten(),
+                holder: self.holder.clone(),
                 started_at: at,
                 steps: Vec::new(),
                 next_at: Some(at),
@@ -414,8 +269,8 @@ impl<'a> Line<'a> {
             self.adopt(known.clone());
             return;
         }
-        let holder = self.holder.as_ref().and_then(Option::as_ref);
-        let is_ours = at >= self.inputs.since && self.holder.is_some() && (self.inputs.in_force)(holder);
+        let holder = self.holder.as_ref();
+        let is_ours = at >= self.inputs.since && self.is_line && (self.inputs.in_force)(holder);
         // Who waits is one customer after the other; of all else, what comes while something is being done is left to that.
         let is_one_by_one = matches!(self.rule.when, When::NoAnswer(_)) && self.rule.answer_stops;
         let is_free = self.open.is_none() && (is_one_by_one || at >= self.busy_until);
@@ -452,6 +307,7 @@ impl<'a> Line<'a> {
             What::Held(holder) => self.held(holder.clone(), at),
             What::Gone => {
                 self.end(at, Why::LineGone);
+                self.is_line = false;
                 (self.holder, self.waiting, self.pending) = (None, None, None);
             }
             What::Closed => {
@@ -473,7 +329,7 @@ impl<'a> Line<'a> {
             }
             What::Back(who) => {
                 self.absent.retain(|one| one != who);
-                if self.is_about_absence() && self.holder.as_ref() == Some(&Some(who.clone())) {
+                if self.is_about_absence() && self.holder.as_ref() == Some(who) {
                     self.pending = None;
                     self.end(at, Why::Back);
                 }
@@ -491,7 +347,7 @@ impl<'a> Line<'a> {
     }
 
     fn held(&mut self, holder: Option<Identity>, at: Timestamp) {
-        if self.holder.as_ref() == Some(&holder) {
+        if self.is_line && self.holder == holder {
             return;
         }
         // One that began before the facts do was of this holder already.
@@ -504,7 +360,7 @@ impl<'a> Line<'a> {
             self.end(at, why);
         }
         self.pending = None;
-        self.holder = Some(holder);
+        (self.is_line, self.holder) = (true, holder);
         // Whoever has the line now has as much time as the one before.
         if let (When::NoAnswer(_), Some(message)) = (&self.rule.when, &self.waiting) {
             self.begin(waiting_key(message, at), at);
@@ -513,7 +369,7 @@ impl<'a> Line<'a> {
     }
 
     fn consider_absence(&mut self, at: Timestamp) {
-        let Some(Some(holder)) = &self.holder else { return };
+        let Some(holder) = &self.holder else { return };
         if self.is_about_absence() && self.absent.contains(holder) {
             let since = at.max(self.inputs.since);
             let key = format!("{}:{holder}", since.as_microsecond());
@@ -607,7 +463,9 @@ fn why_gone(facts: &[Fact], run: &Run, now: Timestamp) -> (Timestamp, Why) {
             What::Gone => Why::LineGone,
             What::Held(Some(holder)) if Some(holder) != run.holder.as_ref() => Why::HandedOver,
             What::Held(None) if run.holder.is_some() => Why::Unstaffed,
-            What::Back(who) if Some(who) == run.holder.as_ref() && run.cause.kind == "unavailable" => Why::Back,
+            What::Back(who) if Some(who) == run.holder.as_ref() && run.cause.kind == "unavailable" => {
+                Why::Back
+            }
             _ => return None,
         };
         Some((fact.at, why))

@@ -166,7 +166,8 @@ async fn load_messages(
         }
     }
     for conversation in found.values_mut() {
-        let is_cut = i64::try_from(conversation.messages.len()).is_ok_and(|count| count >= window.messages_max);
+        let is_cut =
+            i64::try_from(conversation.messages.len()).is_ok_and(|count| count >= window.messages_max);
         let first = conversation.messages.first().filter(|_| is_cut);
         conversation.complete_since = Some(first.map_or(window.from, |message| message.at));
     }
@@ -223,9 +224,10 @@ impl Conversation {
         let mut facts: Vec<(Timestamp, u8, What)> = Vec::new();
         let of_line = || self.tenures.iter().filter(|tenure| tenure.line == line);
         for tenure in of_line() {
-            let what = match tenure.is_gone {
-                true => What::Gone,
-                false => What::Held(tenure.holder.clone()),
+            let what = if tenure.is_gone {
+                What::Gone
+            } else {
+                What::Held(tenure.holder.clone())
             };
             facts.push((tenure.from, 1, what));
         }
@@ -260,10 +262,7 @@ impl Conversation {
         facts.extend(asks.iter().map(|(id, at)| (*at, 4, What::Asked(*id))));
         facts.extend(self.ended_at.map(|at| (at, 5, What::Closed)));
         facts.sort_by_key(|(at, rank, _)| (*at, *rank));
-        facts
-            .into_iter()
-            .map(|(at, _, what)| Fact { at, what })
-            .collect()
+        facts.into_iter().map(|(at, _, what)| Fact { at, what }).collect()
     }
 
     /// As whom we write here: whoever holds or held one of the lines, or the line itself.
@@ -322,10 +321,7 @@ pub async fn absences(
         let at = row.occurred_at.to_jiff();
         let of = absences.entry(identity).or_default();
         // Whatever is said anew ends what was said before.
-        if let Some(last) = of
-            .last_mut()
-            .filter(|last| last.to.is_none_or(|ends| ends > at))
-        {
+        if let Some(last) = of.last_mut().filter(|last| last.to.is_none_or(|ends| ends > at)) {
             last.to = Some(at);
         }
         if row.status.as_deref() == Some("away") {

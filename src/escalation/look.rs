@@ -113,7 +113,13 @@ pub(super) async fn lines(
 ) -> Result<Vec<Seen>, sqlx::Error> {
     let after = now - LOOK_BACK;
     let mut known = store::known(conn, keys, after).await?;
-    let open = || known.values().flatten().map(|(one, _)| one).filter(|one| is_open(one));
+    let open = || {
+        known
+            .values()
+            .flatten()
+            .map(|(one, _)| one)
+            .filter(|one| is_open(one))
+    };
     let older: BTreeSet<(String, i64)> = open()
         .filter(|one| {
             let live = standing.live(one.policy_id.as_str());
@@ -123,13 +129,7 @@ pub(super) async fn lines(
         .collect();
     let from = open().map(|one| one.cause_at).fold(after, Timestamp::min);
     let older = store::live_versions(conn, &older.into_iter().collect::<Vec<_>>()).await?;
-    let wants = Wants::of(
-        standing
-            .policies
-            .iter()
-            .chain(&older)
-            .map(|live| &live.policy),
-    );
+    let wants = Wants::of(standing.policies.iter().chain(&older).map(|live| &live.policy));
     let sids: BTreeSet<&str> = keys.iter().map(|key| key.conversation_sid.as_str()).collect();
     let sids: Vec<&str> = sids.into_iter().collect();
     let window = Window {
@@ -183,7 +183,7 @@ fn judge(
             .map(|(one, steps)| run_of(one, steps))
             .collect();
         let begins = |holder: Option<&Identity>| {
-            live.since.is_some()
+            live.begins
                 && standing
                     .in_force(&key.line, holder)
                     .is_some_and(|one| one.policy_id == live.policy_id)
@@ -195,7 +195,7 @@ fn judge(
             world: &standing.world,
             in_force: &begins,
             known: &of_policy,
-            since: live.since.unwrap_or(now),
+            since: live.since,
             complete_since,
             now,
             horizon,

@@ -41,7 +41,7 @@ pub use operations::{
     Ask, AskError, PutPolicyError, RemovePolicyError, Stop, StopError, ask, known, put_policy, remove_policy,
     stop,
 };
-pub use store::{Filter, document_of, find, find_policy, page, policies, steps};
+pub use store::{Filter, count_lines, document_of, find, find_policy, page, policies, steps};
 pub use work::Escalator;
 
 /// The kind of task that starts or withdraws the transfer of a step.

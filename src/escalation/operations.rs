@@ -332,7 +332,7 @@ pub async fn stop(
     let about = About::of(&escalation);
     let entry = about.entry(Kind::EscalationStopped, (stop.by.as_str(), via), facts, now);
     events::append(conn, &[entry]).await?;
-    escalation.state = why.state().to_owned();
+    why.state().clone_into(&mut escalation.state);
     escalation.why = Some(why.as_str().to_owned());
     escalation.stopped_by = Some(stop.by.into_string());
     escalation.next_at = None;

@@ -42,7 +42,10 @@ fn words(text: &str) -> Vec<String> {
                 None => words.push(folded.collect()),
             }
             inside = true;
-        } else if !matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') {
+        } else if !matches!(
+            letter,
+            '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'
+        ) {
             inside = false;
         }
     }
@@ -84,7 +87,10 @@ mod tests {
         assert!(has("Звоню АДВОКАТУ", "адвокату"));
         assert!(has("SCHLIESSEN Sie die STRASSE", "straße"));
         assert!(has("ο ΔΙΚΗΓΟΡΟΣ", "δικηγορος"));
-        assert!(has("我要找律师。", "律师"), "between letters, where there are no spaces");
+        assert!(
+            has("我要找律师。", "律师"),
+            "between letters, where there are no spaces"
+        );
         assert!(!has("我要找律。师", "律师x"));
         assert!(has("caf\u{e9}", "CAF\u{c9}"));
         assert!(has("law\u{ad}yer", "lawyer"), "a hyphen that is not seen");

@@ -93,9 +93,10 @@ impl Escalator {
         };
         let until = next.await.ok().flatten();
         let until = until.and_then(|at| Duration::try_from(at.duration_since(self.clock.now())).ok());
-        until
-            .unwrap_or(self.settings.poll)
-            .clamp(Duration::from_millis(20), self.settings.poll.max(Duration::from_millis(20)))
+        until.unwrap_or(self.settings.poll).clamp(
+            Duration::from_millis(20),
+            self.settings.poll.max(Duration::from_millis(20)),
+        )
     }
 
     /// Looks at those lines that are due longest. Where that fails, at fewer, so that one line does not keep the others.

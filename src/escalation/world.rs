@@ -26,6 +26,8 @@ struct Member {
     backup: Option<Identity>,
     left_at: Option<Timestamp>,
     away: Vec<Absence>,
+    /// Since when they are available, as was last said.
+    back_at: Option<Timestamp>,
 }
 
 /// A stretch of time in which somebody was away; without an end, it lasts.
@@ -53,14 +55,16 @@ impl World {
             members: agents
                 .into_iter()
                 .map(|agent| {
-                    let away = (agent.availability.status == Status::Away).then_some(Absence {
-                        from: agent.availability.since,
-                        to: agent.availability.until,
+                    let said = agent.availability;
+                    let away = (said.status == Status::Away).then_some(Absence {
+                        from: said.since,
+                        to: said.until,
                     });
                     let member = Member {
                         team: agent.profile.team,
                         backup: agent.profile.backup,
                         left_at: agent.profile.left_at,
+                        back_at: away.is_none().then_some(said.since),
                         away: away.into_iter().collect(),
                     };
                     (agent.identity, member)
@@ -95,8 +99,15 @@ impl World {
     pub fn absences_of<'a>(&'a self, people: impl Iterator<Item = &'a Identity>) -> Vec<Fact> {
         let mut facts = Vec::new();
         for who in people {
-            let Some(member) = self.members.get(who) else { continue };
+            let Some(member) = self.members.get(who) else {
+                continue;
+            };
             let left_at = member.left_at.unwrap_or(Timestamp::MAX);
+            // How long they were away before is not known; that they came back is.
+            facts.extend(member.back_at.filter(|at| *at < left_at).map(|at| Fact {
+                at,
+                what: What::Back(who.clone()),
+            }));
             for absence in member.away.iter().filter(|absence| absence.from < left_at) {
                 facts.push(Fact {
                     at: absence.from,
@@ -176,9 +187,7 @@ impl World {
             .rotation
             .map_or(0, |rotation| rotation.turn(plan.time_zone.time_zone(), at).number);
         let order = in_turn(&plan.on_call, turn);
-        order
-            .into_iter()
-            .find(|one| self.absence(one, at).is_none())
+        order.into_iter().find(|one| self.absence(one, at).is_none())
     }
 
     /// Why somebody is not there.

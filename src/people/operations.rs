@@ -185,8 +185,7 @@ pub async fn remove_agent(
 ) -> Result<(), RemoveAgentError> {
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
-    let (supervises, on_call, backs_up) =
-        store::references_to(&mut transaction, identity.as_str()).await?;
+    let (supervises, on_call, backs_up) = store::references_to(&mut transaction, identity.as_str()).await?;
     if !(supervises.is_empty() && on_call.is_empty() && backs_up.is_empty()) {
         return Err(RemoveAgentError::InUse {
             supervises,

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use crate::events::Via;
-use crate::{escalation, group_text};
 use crate::mirror::{self, Observed, Revisions};
+use crate::{escalation, group_text};
 
 /// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
 /// Answers which causes said again what had been erased here.

@@ -372,17 +372,14 @@ pub(super) async fn stop(
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::ConversationNotFound => Self::NotFound {
-                what: "conversation",
-            },
+            AskError::ConversationNotFound => Self::NotFound { what: "conversation" },
             AskError::LineNotFound => Self::NotFound { what: "line" },
             AskError::ConversationClosed => {
                 Self::conflict("conversation_closed", "the conversation is closed, for good")
             }
-            AskError::NoPolicy { policy_id: None } => Self::conflict(
-                "no_policy",
-                "no policy counts for this line: set one that does",
-            ),
+            AskError::NoPolicy { policy_id: None } => {
+                Self::conflict("no_policy", "no policy counts for this line: set one that does")
+            }
             AskError::NoPolicy { policy_id } => conflict(
                 "no_policy",
                 "the policy that counts for this line has no such rule with \"when\": \"asked\": add one",

@@ -232,7 +232,9 @@ pub(in crate::api) async fn put_policy(
 ) -> Result<Json<PolicyBody>, Problem> {
     let mut errors = Errors::of_query();
     let replaces = errors.optional("version", query.version);
-    let dry_run = errors.optional("dry_run", query.dry_run).is_some_and(|flag| flag.0);
+    let dry_run = errors
+        .optional("dry_run", query.dry_run)
+        .is_some_and(|flag| flag.0);
     errors.finish(Some(()))?;
     let mut conn = api.pool.acquire().await?;
     let stored = escalation::put_policy(

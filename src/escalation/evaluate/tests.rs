@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::*;
 use crate::people::form::TeamForm;
@@ -136,11 +138,11 @@ fn shown(run: &Run) -> String {
             Ok(to) => to.as_str(),
             Err(why) => why,
         };
-        text += &format!(" {} {to}@{}", taken.how.as_str(), since(taken.at));
+        write!(text, " {} {to}@{}", taken.how.as_str(), since(taken.at)).unwrap();
     }
     match (run.end, run.next_at) {
-        (Some(end), _) => text += &format!(" {}@{}", end.why.as_str(), since(end.at)),
-        (None, Some(next)) => text += &format!(" next@{}", since(next)),
+        (Some(end), _) => write!(text, " {}@{}", end.why.as_str(), since(end.at)).unwrap(),
+        (None, Some(next)) => write!(text, " next@{}", since(next)).unwrap(),
         (None, None) => {}
     }
     text
@@ -157,14 +159,7 @@ fn steps_follow_each_other_in_their_time_and_then_a_person_is_needed() {
         told(&slow(), &facts, minute(-60), minute(22)),
         ["15 slow: nudge maya@15 offer jonas@20 next@30"]
     );
-    let outlook = ask(
-        &policy(&slow()),
-        &world(None),
-        &facts,
-        &[],
-        minute(3),
-        minute(3),
-    );
+    let outlook = ask(&policy(&slow()), &world(None), &facts, &[], minute(3), minute(3));
     assert_eq!((outlook.runs.len(), outlook.look_at), (0, Some(minute(15))));
 }
 
@@ -246,10 +241,7 @@ fn an_unstaffed_line_is_offered_to_nobody_but_told_of() {
         ["5 slow: nudge unstaffed@5 offer unstaffed@5 nudge jonas@5 steps_taken@10"]
     );
     let gone = [&facts[..], &[fact(minute(3), What::Gone)]].concat();
-    assert_eq!(
-        told(&rules, &gone, minute(-60), minute(90)),
-        Vec::<String>::new()
-    );
+    assert_eq!(told(&rules, &gone, minute(-60), minute(90)), Vec::<String>::new());
 }
 
 #[test]
@@ -281,14 +273,7 @@ fn business_time_goes_on_through_the_change_of_clocks() {
     always[0]["when"] = json!({ "no_answer": "2h" });
     let wrote = at("2026-03-08T06:30:00Z");
     let facts = [held(minute(0), "maya"), inbound(wrote, "a")];
-    let outlook = ask(
-        &policy(&always),
-        &world(Some("sales")),
-        &facts,
-        &[],
-        wrote,
-        wrote,
-    );
+    let outlook = ask(&policy(&always), &world(Some("sales")), &facts, &[], wrote, wrote);
     assert_eq!(outlook.look_at, Some(wrote + SignedDuration::from_hours(2)));
 }
 
@@ -326,14 +311,7 @@ fn an_absence_counts_while_holding_and_ends_by_coming_back() {
         ]
     );
     // What is known to come is looked at when it comes.
-    let ahead = ask(
-        &policy(&rules),
-        &world(None),
-        &facts,
-        &[],
-        minute(31),
-        minute(31),
-    );
+    let ahead = ask(&policy(&rules), &world(None), &facts, &[], minute(31), minute(31));
     assert_eq!(ahead.look_at, Some(minute(36)));
 }
 
@@ -388,14 +366,18 @@ fn what_was_recorded_goes_on_by_its_own_times_and_its_effects() {
     let mut run = outlook.runs.remove(0);
     run.id = Some(Uuid::from_u128(1));
     let known = |run: &Run, now| {
-        let outlook = ask(&policy, &world, &facts, std::slice::from_ref(run), minute(now), minute(now));
+        let outlook = ask(
+            &policy,
+            &world,
+            &facts,
+            std::slice::from_ref(run),
+            minute(now),
+            minute(now),
+        );
         outlook.runs.iter().map(shown).collect::<Vec<_>>()
     };
     assert_eq!(known(&run, 44), ["40 slow: nudge maya@40 next@45"]);
-    assert_eq!(
-        known(&run, 45),
-        ["40 slow: nudge maya@40 offer jonas@45 next@55"]
-    );
+    assert_eq!(known(&run, 45), ["40 slow: nudge maya@40 offer jonas@45 next@55"]);
     let mut offered = ask(
         &policy,
         &world,
@@ -424,7 +406,9 @@ fn what_was_recorded_goes_on_by_its_own_times_and_its_effects() {
 fn what_is_no_longer_derived_ends_by_what_came_late() {
     let facts = [held(minute(-60), "maya"), inbound(minute(0), "a")];
     let (policy, world) = (policy(&slow()), world(None));
-    let mut run = ask(&policy, &world, &facts, &[], minute(15), minute(15)).runs.remove(0);
+    let mut run = ask(&policy, &world, &facts, &[], minute(15), minute(15))
+        .runs
+        .remove(0);
     run.id = Some(Uuid::from_u128(1));
     let late = [&facts[..], &[fact(minute(5), What::Answer)]].concat();
     let outlook = ask(
@@ -527,9 +511,7 @@ fn facts_of(events: &[(i64, Event)]) -> Vec<Fact> {
 fn rules(answer_stops: bool, then: &str, step: &str) -> Value {
     let steps = json!([{ "how": "nudge", "to": "holder", "for": "3m" }, { "how": "offer", "to": "backup", "for": step },
         { "how": "nudge", "to": "supervisor", "for": "4m" }]);
-    let rule = |name: &str, when: Value| {
-        json!({ "name": name, "when": when, "steps": steps, "answer_stops": answer_stops, "then": then })
-    };
+    let rule = |name: &str, when: Value| json!({ "name": name, "when": when, "steps": steps, "answer_stops": answer_stops, "then": then });
     json!([
         rule("slow", json!({ "no_answer": "7m" })),
         rule("away", json!({ "unavailable": "5m" })),

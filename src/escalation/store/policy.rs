@@ -16,8 +16,10 @@ pub(in crate::escalation) struct Live {
     pub(in crate::escalation) policy_id: String,
     pub(in crate::escalation) version: i64,
     pub(in crate::escalation) policy: Policy,
-    /// None: it does not begin anything.
-    pub(in crate::escalation) since: Option<Timestamp>,
+    /// What was amiss before is none of its business.
+    pub(in crate::escalation) since: Timestamp,
+    /// It is the newest version; under others, things only go on.
+    pub(in crate::escalation) begins: bool,
 }
 
 fn read(document: &Value) -> Result<Policy, sqlx::Error> {
@@ -117,10 +119,10 @@ pub async fn document_of(
 /// The policies that begin something, in the order of their ids.
 pub(in crate::escalation) async fn enabled(conn: &mut PgConnection) -> Result<Vec<Live>, sqlx::Error> {
     let rows = sqlx::query!(
-        "-- escalation.enabled_policies
-        select policy_id, version, document, enabled_since
+        r#"-- escalation.enabled_policies
+        select policy_id, version, document, enabled_since as "enabled_since!"
         from escalation_policy join escalation_policy_version using (policy_id, version)
-        where enabled order by policy_id"
+        where enabled order by policy_id"#
     )
     .fetch_all(conn)
     .await?;
@@ -130,7 +132,8 @@ pub(in crate::escalation) async fn enabled(conn: &mut PgConnection) -> Result<Ve
                 policy_id: row.policy_id,
                 version: row.version,
                 policy: read(&row.document)?,
-                since: row.enabled_since.map(jiff_sqlx::Timestamp::to_jiff),
+                since: row.enabled_since.to_jiff(),
+                begins: true,
             })
         })
         .collect()
@@ -149,13 +152,13 @@ pub(in crate::escalation) async fn live_versions(
         .map(|(policy_id, version)| (policy_id.as_str(), *version))
         .unzip();
     let rows = sqlx::query!(
-        "-- escalation.live_versions
-        select old.policy_id, old.version, old.document
+        r#"-- escalation.live_versions
+        select old.policy_id, old.version, old.document, enabled_since as "enabled_since!"
         from unnest($1::text[], $2::bigint[]) as wanted (policy_id, version)
         join escalation_policy_version as old
           on old.policy_id = wanted.policy_id and old.version = wanted.version
         join escalation_policy as policy on policy.policy_id = old.policy_id
-        where policy.enabled",
+        where policy.enabled"#,
         &ids as _,
         &versions,
     )
@@ -167,7 +170,8 @@ pub(in crate::escalation) async fn live_versions(
                 policy_id: row.policy_id,
                 version: row.version,
                 policy: read(&row.document)?,
-                since: None,
+                since: row.enabled_since.to_jiff(),
+                begins: false,
             })
         })
         .collect()

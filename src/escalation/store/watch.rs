@@ -188,7 +188,9 @@ pub(in crate::escalation) async fn put_back(
 }
 
 /// When there is next something to look at.
-pub(in crate::escalation) async fn next_due(conn: &mut PgConnection) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(in crate::escalation) async fn next_due(
+    conn: &mut PgConnection,
+) -> Result<Option<Timestamp>, sqlx::Error> {
     let at = sqlx::query_scalar!(
         r#"-- escalation.next_due
         select greatest(look_at, lease_expires_at) as "at!" from escalation_watch order by look_at limit 1"#
@@ -198,8 +200,8 @@ pub(in crate::escalation) async fn next_due(conn: &mut PgConnection) -> Result<O
     Ok(at.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
-/// How many lines are due, and how many are watched.
-pub async fn counts(conn: &mut PgConnection, now: Timestamp) -> Result<(i64, i64), sqlx::Error> {
+/// How many lines are due by now, and how many are watched.
+pub async fn count_lines(conn: &mut PgConnection, now: Timestamp) -> Result<(i64, i64), sqlx::Error> {
     let row = sqlx::query!(
         r#"-- escalation.count_lines
         select count(*) filter (where look_at <= $1) as "due!", count(*) as "watched!" from escalation_watch"#,

@@ -31,7 +31,9 @@ async fn who_does_not_answer_is_told_and_then_their_backup_is_offered_the_line_a
         open: true,
         ..transfer::Filter::default()
     };
-    let offered = transfer::page(&mut *app.conn().await, &filter, None, 10).await.unwrap();
+    let offered = transfer::page(&mut *app.conn().await, &filter, None, 10)
+        .await
+        .unwrap();
     let [offered] = offered.as_slice() else {
         panic!("{offered:?}")
     };
@@ -61,7 +63,11 @@ async fn who_does_not_answer_is_told_and_then_their_backup_is_offered_the_line_a
     assert_eq!(told(&app).await[6..], ["stopped answered"]);
     later(&app, 60).await;
     assert_eq!(told(&app).await.len(), 7);
-    assert_eq!(tables::count(&app, "escalation_watch").await, 0, "nothing is to come");
+    assert_eq!(
+        tables::count(&app, "escalation_watch").await,
+        0,
+        "nothing is to come"
+    );
     tables::assert_queue_is_empty(&app).await;
 }
 
@@ -81,7 +87,9 @@ async fn an_offer_that_is_declined_or_runs_out_is_followed_by_the_next_step() {
         open: true,
         ..transfer::Filter::default()
     };
-    let offered = transfer::page(&mut *app.conn().await, &filter, None, 10).await.unwrap();
+    let offered = transfer::page(&mut *app.conn().await, &filter, None, 10)
+        .await
+        .unwrap();
     app.app
         .api
         .transfers
@@ -137,9 +145,15 @@ async fn nobody_is_passed_over_silently() {
         by: None,
     };
     let now = app.clock.now();
-    set_availability(&mut *app.conn().await, &"jonas".parse().unwrap(), away, &by(), now)
-        .await
-        .unwrap();
+    set_availability(
+        &mut *app.conn().await,
+        &"jonas".parse().unwrap(),
+        away,
+        &by(),
+        now,
+    )
+    .await
+    .unwrap();
     ask(&app, "Hello?").await;
     later(&app, 1).await;
     assert_eq!(

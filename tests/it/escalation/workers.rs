@@ -65,7 +65,10 @@ async fn an_offer_that_was_decided_is_made_once_by_whoever_comes() {
     app.advance(SignedDuration::from_mins(5));
     // Decided, and the process dies before it is made.
     app.app.escalator.run_until_idle().await.unwrap();
-    assert_eq!(tables::count(&app, "escalation_step where outcome = 'asked'").await, 1);
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'asked'").await,
+        1
+    );
     let other = app.restarted();
     app.settle_with(&other).await;
     assert_eq!(tables::count(&app, "transfer where state = 'offered'").await, 1);
@@ -88,7 +91,10 @@ async fn an_offer_that_was_decided_is_made_once_by_whoever_comes() {
     later(&app, 15).await;
     app.advance(SignedDuration::from_mins(5));
     app.app.escalator.run_until_idle().await.unwrap();
-    assert_eq!(tables::count(&app, "escalation_step where outcome = 'asked'").await, 1);
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'asked'").await,
+        1
+    );
     let new = hookswitch::outbox::NewOutboundMessage {
         conversation_sid: sid.clone(),
         line: None,
@@ -98,7 +104,11 @@ async fn an_offer_that_was_decided_is_made_once_by_whoever_comes() {
         requested_by: "crm".to_owned(),
     };
     // It comes to the mirror before the task is run.
-    tables::execute(&app, "update task set run_at = run_at + interval '1 minute' where kind = 'escalation.act'").await;
+    tables::execute(
+        &app,
+        "update task set run_at = run_at + interval '1 minute' where kind = 'escalation.act'",
+    )
+    .await;
     app.app.api.outbox.send(new).await.unwrap();
     app.settle().await;
     app.settle_for(SignedDuration::from_mins(2)).await;
