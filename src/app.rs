@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
 use crate::erasure::{self, Eraser, Erasures};
+use crate::escalation::{self, Acting, Escalator};
 use crate::group_text::{self, GroupTexts};
 use crate::handover::{self, Handovers};
 use crate::health::{self, Health};
@@ -59,6 +60,7 @@ pub struct App {
     pub api: Api,
     pub projector: Projector,
     pub worker: Worker,
+    pub escalator: Escalator,
     pub sweeper: Sweeper,
     pub sealer: Sealer,
     options: PgConnectOptions,
@@ -68,6 +70,7 @@ pub struct App {
 #[derive(Clone)]
 struct Operations {
     pool: PgPool,
+    clock: Clock,
     completeness: Totals,
 }
 
@@ -158,6 +161,11 @@ impl App {
             clock: clock.clone(),
             settings: Arc::new(config.audit.clone()),
         };
+        let escalator = Escalator {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            settings: config.escalation,
+        };
         let api = Api {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -190,6 +198,7 @@ impl App {
             api,
             projector,
             worker,
+            escalator,
             sweeper,
             sealer,
             options,
@@ -219,6 +228,7 @@ impl App {
             .route("/metrics", get(metrics))
             .with_state(Operations {
                 pool: self.pool.clone(),
+                clock: self.clock.clone(),
                 completeness: self.api.completeness.clone(),
             })
     }
@@ -307,6 +317,7 @@ impl App {
         for _ in 0..self.config.projection.workers {
             tasks.spawn(self.projector.clone().run(working.clone()));
         }
+        tasks.spawn(self.escalator.clone().run(shutdown.clone()));
         for account in self.accounts.iter() {
             let sweeper = self.sweeper.clone();
             tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));
@@ -436,6 +447,7 @@ fn handlers(
             transfer::EXPIRE_TASK,
             Arc::new(transfer::Expiry(transfers.clone())),
         ),
+        (escalation::ACT_TASK, Arc::new(Acting(transfers.clone()))),
         (
             assignment::LOOK_TASK,
             Arc::new(assignment::Look {
@@ -516,13 +528,20 @@ async fn readyz(State(Operations { pool, .. }): State<Operations>) -> Response {
     }
 }
 
-async fn metrics(State(Operations { pool, completeness }): State<Operations>) -> Response {
+async fn metrics(
+    State(Operations {
+        pool,
+        clock,
+        completeness,
+    }): State<Operations>,
+) -> Response {
     let look = async {
         let mut conn = pool.acquire().await?;
         let backlog = replay::backlog(&mut conn).await?;
         let findings = health::count_open(&mut conn).await?;
         let (waiting, _) = assignment::count_waiting(&mut conn).await?;
-        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings, waiting))
+        let lines = escalation::count_lines(&mut conn, clock.now()).await?;
+        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings, waiting, lines))
     };
     // Of many conversations it may take long: then these gauges are as they were, and are set for the next time.
     let publishing = tokio::spawn(async move { completeness.publish().await });
@@ -530,8 +549,10 @@ async fn metrics(State(Operations { pool, completeness }): State<Operations>) ->
         .await
         .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
-    if let Ok(Ok((backlog, tasks, findings, waiting))) = database {
+    if let Ok(Ok((backlog, tasks, findings, waiting, (due, watched)))) = database {
         gauge("hookswitch_lines_waiting", waiting);
+        gauge("hookswitch_escalation_lines_due", due);
+        gauge("hookswitch_escalation_lines_watched", watched);
         gauge("hookswitch_webhooks_pending", backlog.pending);
         gauge("hookswitch_webhooks_set_aside", backlog.set_aside);
         gauge("hookswitch_tasks_ready", tasks.ready);

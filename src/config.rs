@@ -30,6 +30,7 @@ pub struct Config {
     pub queue: Queue,
     pub transfer: Transfer,
     pub handover: Handover,
+    pub escalation: Escalation,
     pub group_text: GroupText,
     pub media: Media,
     pub sweep: Sweep,
@@ -188,6 +189,16 @@ pub struct Handover {
     /// Of a plan that does not say it.
     #[serde(deserialize_with = "lines_per_minute")]
     pub lines_per_minute: u32,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Escalation {
+    /// The longest sleep between two looks at what is due.
+    #[serde(deserialize_with = "duration")]
+    pub poll: Duration,
+    /// Lines that are looked at together.
+    pub batch: u16,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -3,7 +3,8 @@
 //! Reading order: [`ids`], [`clock`] and [`config`] are what everything stands on; [`twilio`] is Twilio's wire;
 //! [`inbox`] takes webhooks in, [`mirror`] and [`ledger`] hold what they say, [`events`] tells of it; [`queue`] runs
 //! the durable work of [`group_text`], [`transfer`] and [`outbox`], and [`opt_out`] who wants no more; [`people`] says who may be given a line, [`numbers`]
-//! which numbers are ours, [`assignment`] who gets a line that nobody holds, and [`handover`] gives all of one person's; [`sweep`] compares all of it with Twilio, and [`health`]
+//! which numbers are ours, [`assignment`] who gets a line that nobody holds, [`escalation`] what happens to one on which something is amiss, and
+//! [`handover`] gives all of one person's; [`sweep`] compares all of it with Twilio, and [`health`]
 //! says which lines cannot be written in; [`api`] is what a CRM back end sees, [`audit`] what an auditor relies on, and
 //! [`retention`] what is erased when, and [`erasure`] who on request; [`app`] puts it together. [`sandbox`] is an emulator of Twilio that shares only the
 //! wire with the rest.
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod erasure;
+pub mod escalation;
 pub mod events;
 pub mod group_text;
 pub mod handover;

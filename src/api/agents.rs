@@ -32,6 +32,8 @@ pub(super) struct AgentBody {
     name: Option<String>,
     team: Option<Slug>,
     supervisor: Option<Identity>,
+    /// Who looks after their lines when they do not answer.
+    backup: Option<Identity>,
     skills: Vec<Slug>,
     /// Lines held at once; null: as many as come.
     capacity: Option<u32>,
@@ -93,6 +95,7 @@ impl AgentBody {
             name: Some(agent.profile.name),
             team: agent.profile.team,
             supervisor: agent.profile.supervisor,
+            backup: agent.profile.backup,
             skills: agent.profile.skills.into_iter().collect(),
             capacity: agent.profile.capacity,
             load: person.load,
@@ -118,6 +121,7 @@ impl AgentBody {
             name: None,
             team: None,
             supervisor: None,
+            backup: None,
             skills: Vec::new(),
             capacity: None,
             load,
@@ -277,7 +281,7 @@ pub(super) async fn body(
     request_body = AgentForm,
     responses(
         (status = 200, description = "The agent as they are now.", body = AgentBody),
-        (status = 409, description = "`version_conflict`, `team_unknown`, `supervisor_unknown`, `supervisor_cycle`.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`version_conflict`, `team_unknown`, `supervisor_unknown`, `supervisor_cycle`, `backup_unknown`, `own_backup`.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
     ),
     security(("api_key" = ["people:write"])),
 )]
@@ -308,7 +312,7 @@ pub(super) async fn put(
     params(("identity" = Identity, Path)),
     responses(
         (status = 204, description = "They are removed; 404 where they were not there."),
-        (status = 409, description = "`agent_in_use`: they supervise somebody, or are in an on-call order.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`agent_in_use`: they supervise somebody, are somebody's backup, or are in an on-call order.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
     ),
     security(("api_key" = ["people:write"])),
 )]
@@ -403,6 +407,13 @@ impl From<PutAgentError> for Problem {
                 "supervisor_unknown",
                 "the supervisor is none of our agents: add them first",
             ),
+            PutAgentError::BackupUnknown => Self::conflict(
+                "backup_unknown",
+                "the backup is none of our agents: add them first",
+            ),
+            PutAgentError::OwnBackup => {
+                Self::conflict("own_backup", "nobody is their own backup: name somebody else")
+            }
             PutAgentError::SupervisorCycle { chain } => conflict(
                 "supervisor_cycle",
                 "somebody would be their own supervisor, over those in `chain`",
@@ -430,10 +441,14 @@ impl From<RemoveAgentError> for Problem {
     fn from(error: RemoveAgentError) -> Self {
         match error {
             RemoveAgentError::NotFound => Self::NotFound { what: "agent" },
-            RemoveAgentError::InUse { supervises, on_call } => conflict(
+            RemoveAgentError::InUse {
+                supervises,
+                on_call,
+                backs_up,
+            } => conflict(
                 "agent_in_use",
                 "others refer to them: change those first, or set `left_at`",
-                json!({ "supervises": supervises, "on_call": on_call }),
+                json!({ "supervises": supervises, "on_call": on_call, "backs_up": backs_up }),
             ),
             RemoveAgentError::Database(error) => error.into(),
         }

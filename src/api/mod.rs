@@ -20,6 +20,7 @@ mod completeness;
 mod conversations;
 mod delivery;
 mod erasures;
+mod escalations;
 mod events;
 mod group_texts;
 mod handovers;
@@ -179,6 +180,18 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(numbers::show, numbers::put, numbers::remove))
         .routes(routes!(queue::list))
         .routes(routes!(queue::take))
+        .routes(routes!(escalations::list))
+        .routes(routes!(escalations::show))
+        .routes(routes!(escalations::stop))
+        .routes(routes!(escalations::ask))
+        .routes(routes!(escalations::dry_run))
+        .routes(routes!(escalations::list_policies))
+        .routes(routes!(
+            escalations::show_policy,
+            escalations::put_policy,
+            escalations::remove_policy
+        ))
+        .routes(routes!(escalations::backtest))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show))
         .routes(routes!(webhooks::replay_all))

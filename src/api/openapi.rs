@@ -24,6 +24,7 @@ use crate::web::problem::ProblemBody;
         (name = "Opt-outs", description = "Members who want no more messages, and what is done about it"),
         (name = "Transfers", description = "Giving a line to another holder"),
         (name = "Handovers", description = "Giving all lines of one person to others by a plan, and back"),
+        (name = "Escalations", description = "What happens to a line on which something is amiss"),
         (name = "People", description = "Agents, teams, calendars, who is on call"),
         (name = "Numbers", description = "Our pool of numbers, and who gets lines of them that nobody holds"),
         (name = "Queue", description = "Lines that wait for somebody"),

@@ -46,6 +46,13 @@ const LOGGED: &[Kind] = &[
     Kind::LineQueued,
     Kind::LineTaken,
     Kind::LineDequeued,
+    Kind::EscalationStarted,
+    Kind::EscalationStepTaken,
+    Kind::EscalationStepSkipped,
+    Kind::EscalationStepRefused,
+    Kind::EscalationStopped,
+    Kind::EscalationEnded,
+    Kind::EscalationNeedsPerson,
 ];
 
 /// One thing that happened in a conversation.
@@ -105,6 +112,16 @@ pub(super) enum Happening {
         #[schema(value_type = Object)]
         data: Option<Box<RawValue>>,
     },
+    /// An escalation began, took a step, or came to its end.
+    Escalation {
+        /// `escalation.started`, `escalation.step_taken`, …
+        event: String,
+        /// The identity that did it, where one did.
+        actor: Option<String>,
+        via: String,
+        #[schema(value_type = Object)]
+        data: Option<Box<RawValue>>,
+    },
     /// The conversation's state changed at Twilio; `to` is `removed` where the conversation was.
     StateChanged {
         from: Option<String>,
@@ -123,6 +140,7 @@ enum Rank {
     Holder,
     Transfer,
     Message,
+    Escalation,
     Left,
 }
 
@@ -158,7 +176,7 @@ impl Place {
         match self.rank {
             Rank::State | Rank::Joined | Rank::Holder | Rank::Transfer => (self.at.0, i64::MIN, ""),
             Rank::Message => (self.at.0, self.index, &self.id),
-            Rank::Left => (self.at.0, i64::MAX, ""),
+            Rank::Escalation | Rank::Left => (self.at.0, i64::MAX, ""),
         }
     }
 }
@@ -358,6 +376,15 @@ fn logged_entry(row: EventRow) -> Option<(Place, Happening)> {
                 data: raw(Some(row.data)),
             };
             (Rank::Transfer, what)
+        }
+        _ if row.kind.starts_with("escalation.") => {
+            let what = Happening::Escalation {
+                event: row.kind,
+                actor: row.actor,
+                via: row.via,
+                data: raw(Some(row.data)),
+            };
+            (Rank::Escalation, what)
         }
         _ => {
             let what = Happening::Transfer {

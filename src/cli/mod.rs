@@ -14,6 +14,7 @@ mod database;
 pub mod demo;
 pub mod dev;
 pub mod erase;
+pub mod escalation;
 pub mod handover;
 pub mod key;
 pub mod migrate;
@@ -79,6 +80,8 @@ pub enum Command {
     Handover(handover::Args),
     /// Our pool of numbers: what each is fit for, whose it is, who gets its lines; and lines that wait for somebody.
     Numbers(numbers::Args),
+    /// Escalation policies: check and set them, see what is open, what would happen, what would have happened.
+    Escalation(escalation::Args),
     /// Erase a person on request: at Twilio, and here.
     Erase(erase::Args),
     /// Run the Twilio Conversations emulator alone.
@@ -105,6 +108,7 @@ impl Cli {
             Command::People(args) => people::run(settings(file)?, &args).await,
             Command::Handover(args) => handover::run(settings(file)?, &args).await,
             Command::Numbers(args) => numbers::run(settings(file)?, &args).await,
+            Command::Escalation(args) => escalation::run(settings(file)?, &args).await,
             Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
             Command::VerifySignature(args) => verify_signature::run(&args),

@@ -49,8 +49,8 @@ enum Action {
     },
     /// Bring people in from files: all of it, or nothing where something is wrong
     ///
-    /// Agents are CSV with the columns identity, name, team, supervisor, skills, capacity and `left_at`; teams are JSON. See
-    /// docs/PEOPLE.md.
+    /// Agents are CSV with the columns identity, name, team, supervisor, skills, capacity, `left_at` and backup; teams are
+    /// JSON. See docs/PEOPLE.md.
     Import {
         /// Agents, as CSV
         #[arg(value_name = "AGENTS.csv", required_unless_present = "teams")]
@@ -226,6 +226,9 @@ async fn show(conn: &mut PgConnection, identity: &Identity, now: Timestamp) -> a
     if !profile.skills.is_empty() {
         let skills: Vec<&str> = profile.skills.iter().map(Slug::as_str).collect();
         output::line(format!("skills       {}", skills.join(", ")));
+    }
+    if let Some(backup) = &profile.backup {
+        output::line(format!("backup       {backup}"));
     }
     if let Some(left_at) = profile.left_at {
         output::line(format!("left         {left_at:.0}"));

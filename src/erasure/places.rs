@@ -24,7 +24,8 @@ use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers::{self, ErasedAnswers};
 use crate::{
-    assignment, group_text, handover, health, ledger, numbers, opt_out, outbox, people, retention, transfer,
+    assignment, escalation, group_text, handover, health, ledger, numbers, opt_out, outbox, people, retention,
+    transfer,
 };
 
 /// How much of what was erased.
@@ -58,6 +59,7 @@ pub(super) async fn conversations(
     sids.extend(outbox::erase::conversations_of(conn, person).await?);
     sids.extend(group_text::erase::conversations_of(conn, person).await?);
     sids.extend(health::erase::conversations_of(conn, person).await?);
+    sids.extend(escalation::erase::conversations_of(conn, person).await?);
     Ok(sids)
 }
 
@@ -72,6 +74,7 @@ pub(super) async fn in_conversation(
     let mut counts = of_mirror::erase_from_conversation(conn, sid, person, now).await?;
     counts.push(("ledger", ledger::erase::erase(conn, sid, person).await?));
     counts.push(("transfers", transfer::erase::erase(conn, sid, person).await?));
+    counts.push(("escalations", escalation::erase::erase(conn, sid, person).await?));
     let sends = outbox::erase::erase_person(conn, sid, person, now).await?;
     counts.push(("sends", i64::try_from(sends.len()).unwrap_or(i64::MAX)));
     let media = outbox::media::erase_person(conn, sid, person, &sends, now).await?;

@@ -197,6 +197,24 @@ texts! {
         /// A number was added to the pool or changed: `changes` says what.
         NumberChanged = "number.changed",
         NumberRemoved = "number.removed",
+        /// Something is amiss with a line, and its policy says what to do: `rule` and `because` say what.
+        EscalationStarted = "escalation.started",
+        /// Somebody was told, is offered the line, or gets it: `how`, `whom` and `to` say who.
+        EscalationStepTaken = "escalation.step_taken",
+        /// There was nobody for a step: `code` says why.
+        EscalationStepSkipped = "escalation.step_skipped",
+        /// The transfer of a step could not be started: `code` says why.
+        EscalationStepRefused = "escalation.step_refused",
+        /// A step was given up before it had an effect: the escalation had come to its end.
+        EscalationStepDropped = "escalation.step_dropped",
+        /// It is over, since something happened: `why` says what.
+        EscalationStopped = "escalation.stopped",
+        /// It is over: all its steps were taken.
+        EscalationEnded = "escalation.ended",
+        /// It is over, all its steps were taken, and a person has to look.
+        EscalationNeedsPerson = "escalation.needs_person",
+        EscalationPolicyChanged = "escalation_policy.changed",
+        EscalationPolicyRemoved = "escalation_policy.removed",
         /// The mirror was made anew, and what differed was written: `tables` says how much.
         MirrorRebuilt = "mirror.rebuilt",
     }

@@ -91,6 +91,10 @@ pub struct AgentForm {
     #[serde(default)]
     #[schema(value_type = Option<Identity>)]
     supervisor: Field<Identity>,
+    /// The identity of another agent, who looks after their lines when they do not answer: escalation policies ask for it.
+    #[serde(default)]
+    #[schema(value_type = Option<Identity>)]
+    backup: Field<Identity>,
     #[serde(default)]
     #[schema(value_type = Option<Vec<Slug>>, max_items = 50)]
     skills: Field<Vec<Slug>>,
@@ -123,6 +127,7 @@ impl AgentForm {
         }
         let team = errors.optional("team", self.team);
         let supervisor = errors.optional("supervisor", self.supervisor);
+        let backup = errors.optional("backup", self.backup);
         let capacity = errors
             .optional("capacity", self.capacity)
             .map(|capacity| capacity.0);
@@ -134,6 +139,7 @@ impl AgentForm {
             name: name?.into_string(),
             team,
             supervisor,
+            backup,
             skills: skills.into_iter().collect(),
             capacity,
             left_at: left_at.map(to_micros),

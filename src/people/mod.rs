@@ -47,6 +47,8 @@ pub struct Profile {
     pub name: String,
     pub team: Option<Slug>,
     pub supervisor: Option<Identity>,
+    /// Who looks after their lines when they do not answer.
+    pub backup: Option<Identity>,
     pub skills: BTreeSet<Slug>,
     /// Lines held at once. None: as many as come.
     pub capacity: Option<u32>,

@@ -24,6 +24,10 @@ pub enum PutAgentError {
     TeamUnknown,
     #[error("the supervisor is unknown")]
     SupervisorUnknown,
+    #[error("the backup is unknown")]
+    BackupUnknown,
+    #[error("somebody would be their own backup")]
+    OwnBackup,
     #[error("somebody would be their own supervisor")]
     SupervisorCycle { chain: Vec<Identity> },
     #[error("cannot record the agent")]
@@ -53,6 +57,7 @@ pub enum RemoveAgentError {
     InUse {
         supervises: Vec<String>,
         on_call: Vec<String>,
+        backs_up: Vec<String>,
     },
     #[error("cannot remove the agent")]
     Database(#[from] sqlx::Error),
@@ -122,6 +127,14 @@ async fn check_profile(
     {
         return Err(PutAgentError::TeamUnknown);
     }
+    if let Some(backup) = &profile.backup {
+        if backup == identity {
+            return Err(PutAgentError::OwnBackup);
+        }
+        if store::find_agent(conn, backup.as_str()).await?.is_none() {
+            return Err(PutAgentError::BackupUnknown);
+        }
+    }
     let Some(supervisor) = &profile.supervisor else {
         return Ok(());
     };
@@ -172,9 +185,13 @@ pub async fn remove_agent(
 ) -> Result<(), RemoveAgentError> {
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
-    let (supervises, on_call) = store::references_to(&mut transaction, identity.as_str()).await?;
-    if !(supervises.is_empty() && on_call.is_empty()) {
-        return Err(RemoveAgentError::InUse { supervises, on_call });
+    let (supervises, on_call, backs_up) = store::references_to(&mut transaction, identity.as_str()).await?;
+    if !(supervises.is_empty() && on_call.is_empty() && backs_up.is_empty()) {
+        return Err(RemoveAgentError::InUse {
+            supervises,
+            on_call,
+            backs_up,
+        });
     }
     if !store::delete_agent(&mut transaction, identity.as_str()).await? {
         return Err(RemoveAgentError::NotFound);

@@ -16,6 +16,7 @@ mod embedded;
 mod erased_columns;
 mod erasure;
 mod erasure_meanwhile;
+mod escalation;
 mod group_text;
 mod handover;
 mod health;

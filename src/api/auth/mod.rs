@@ -86,6 +86,12 @@ scopes! {
     PeopleRead = "people:read",
     /// Changing them.
     PeopleWrite = "people:write",
+    /// What policies did and would do.
+    EscalationsRead = "escalations:read",
+    /// Asking for an escalation, and stopping one.
+    EscalationsWrite = "escalations:write",
+    /// Deciding policies: by them, lines change hands.
+    EscalationPoliciesWrite = "escalation_policies:write",
     /// Erasing a person on request, and reading what came of it.
     ErasuresWrite = "erasures:write",
     /// All of them.

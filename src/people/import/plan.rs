@@ -169,6 +169,10 @@ fn profile(row: &Row, before: Option<&Agent>) -> Profile {
             row.left_at.as_ref().map(|said| &said.0),
             before.map(|profile| &profile.left_at),
         ),
+        backup: or_stays(
+            row.backup.as_ref().map(|said| &said.0),
+            before.map(|profile| &profile.backup),
+        ),
     }
 }
 
@@ -204,6 +208,14 @@ fn check_rows(rows: &[Row], entries: &[TeamEntry], agents: &[Agent], teams: &[Te
         {
             let problem = "there is no such team: add it first, or bring it in with the same import";
             complain("team", problem.to_owned());
+        }
+        if let Some(Said(Some(backup))) = &row.backup {
+            if *backup == row.identity {
+                complain("backup", "is the agent: name somebody else, or nobody".to_owned());
+            } else if !known.contains(backup) {
+                let problem = "nobody of ours has this identity: add a row for them, or correct it";
+                complain("backup", problem.to_owned());
+            }
         }
         let Some(Said(Some(supervisor))) = &row.supervisor else {
             continue;

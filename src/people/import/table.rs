@@ -1,4 +1,4 @@
-//! Agents as CSV: `identity,name,team,supervisor,skills,capacity,left_at`, in any order of columns. Pure.
+//! Agents as CSV: `identity,name,team,supervisor,skills,capacity,left_at,backup`, in any order of columns. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::people::{Agent, Slug};
 use crate::web::field::Instant;
 
 /// All columns. The first two have to be there; what another one says of agents stays where it is left out.
-pub const COLUMNS: [&str; 7] = [
+pub const COLUMNS: [&str; 8] = [
     "identity",
     "name",
     "team",
@@ -20,6 +20,7 @@ pub const COLUMNS: [&str; 7] = [
     "skills",
     "capacity",
     "left_at",
+    "backup",
 ];
 const REQUIRED: [&str; 2] = ["identity", "name"];
 
@@ -39,6 +40,7 @@ pub struct Row {
     pub skills: Option<BTreeSet<Slug>>,
     pub capacity: Option<Said<u32>>,
     pub left_at: Option<Said<Timestamp>>,
+    pub backup: Option<Said<Identity>>,
 }
 
 /// Reads the file, or says of every place what is wrong with it.
@@ -214,6 +216,7 @@ fn read_row(
     let skills = cell("skills").optional(found, read_skills);
     let capacity = cell("capacity").optional(found, read_capacity);
     let left_at = cell("left_at").optional(found, read_time);
+    let backup = cell("backup").optional(found, exact::<Identity>);
     match (identity, name) {
         (Some(identity), Some(name)) if found.len() == before => Some(Row {
             line,
@@ -224,6 +227,7 @@ fn read_row(
             skills: skills.map(|skills| skills.0.unwrap_or_default()),
             capacity,
             left_at,
+            backup,
         }),
         _ => None,
     }
@@ -351,6 +355,7 @@ pub fn write(agents: &[Agent]) -> Result<Vec<u8>, csv::Error> {
                 .map(|capacity| capacity.to_string())
                 .unwrap_or_default(),
             profile.left_at.map(|at| at.to_string()).unwrap_or_default(),
+            escape(profile.backup.as_ref().map_or("", Identity::as_str)),
         ])?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())
@@ -432,7 +437,7 @@ mod tests {
     #[test]
     fn the_first_line_is_checked() {
         insta::assert_snapshot!(told("identity,name,phone,Name\nx,y,z,w").join("\n"), @r"
-        agents, line 1, column 3: is none that we know: expected some of identity, name, team, supervisor, skills, capacity, left_at; leave others out
+        agents, line 1, column 3: is none that we know: expected some of identity, name, team, supervisor, skills, capacity, left_at, backup; leave others out
         agents, line 1, column name: is there twice: keep one of the two
         ");
         assert_eq!(

@@ -17,6 +17,7 @@ fn person(identity: &str, load: u32) -> Person {
                 name: identity.to_owned(),
                 team: None,
                 supervisor: None,
+                backup: None,
                 skills: ["spanish".parse().unwrap()].into(),
                 capacity: None,
                 left_at: None,

@@ -18,6 +18,7 @@ macro_rules! agent {
                 name: $row.name,
                 team: slug($row.team_id)?,
                 supervisor: $row.supervisor,
+                backup: $row.backup,
                 skills: $row
                     .skills
                     .iter()
@@ -60,7 +61,8 @@ pub(in crate::people) async fn agents_of(
 ) -> Result<Vec<Agent>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- people.agents_of
-        select identity as "identity: Identity", name, team_id, supervisor as "supervisor: Identity", skills, capacity, left_at,
+        select identity as "identity: Identity", name, team_id, supervisor as "supervisor: Identity", backup as "backup: Identity",
+               skills, capacity, left_at,
                availability, availability_reason, availability_until, availability_since, availability_set_by,
                version, created_at, updated_at
         from agent where identity = any($1)"#,
@@ -74,7 +76,8 @@ pub(in crate::people) async fn agents_of(
 pub(in crate::people) async fn all_agents(conn: &mut PgConnection) -> Result<Vec<Agent>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- people.all_agents
-        select identity as "identity: Identity", name, team_id, supervisor as "supervisor: Identity", skills, capacity, left_at,
+        select identity as "identity: Identity", name, team_id, supervisor as "supervisor: Identity", backup as "backup: Identity",
+               skills, capacity, left_at,
                availability, availability_reason, availability_until, availability_since, availability_set_by,
                version, created_at, updated_at
         from agent order by identity"#,
@@ -114,6 +117,9 @@ pub(in crate::people) async fn upsert_agents(
     let supervisors: Vec<Option<&str>> = profiles()
         .map(|profile| profile.supervisor.as_ref().map(Identity::as_str))
         .collect();
+    let backups: Vec<Option<&str>> = profiles()
+        .map(|profile| profile.backup.as_ref().map(Identity::as_str))
+        .collect();
     // Arrays of arrays would all have to be of one length. No skill has a space.
     let skills: Vec<String> = profiles()
         .map(|profile| {
@@ -141,16 +147,17 @@ pub(in crate::people) async fn upsert_agents(
     sqlx::query!(
         "-- people.upsert_agents
         insert into agent (identity, name, team_id, supervisor, skills, capacity, left_at, availability, availability_since,
-            version, created_at, updated_at)
+            version, created_at, updated_at, backup)
         select identity, name, team_id, supervisor, coalesce(string_to_array(nullif(skills, ''), ' '), '{}'), capacity, left_at,
-            'available', availability_since, version, created_at, updated_at
+            'available', availability_since, version, created_at, updated_at, backup
         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::timestamptz[],
-                    $8::timestamptz[], $9::int8[], $10::timestamptz[], $11::timestamptz[])
+                    $8::timestamptz[], $9::int8[], $10::timestamptz[], $11::timestamptz[], $12::text[])
             as new (identity, name, team_id, supervisor, skills, capacity, left_at, availability_since, version, created_at,
-                    updated_at)
+                    updated_at, backup)
         on conflict (identity) do update set name = excluded.name, team_id = excluded.team_id,
             supervisor = excluded.supervisor, skills = excluded.skills, capacity = excluded.capacity,
-            left_at = excluded.left_at, version = excluded.version, updated_at = excluded.updated_at",
+            left_at = excluded.left_at, version = excluded.version, updated_at = excluded.updated_at,
+            backup = excluded.backup",
         &identities as _,
         &names as _,
         &teams as _,
@@ -162,6 +169,7 @@ pub(in crate::people) async fn upsert_agents(
         &versions,
         &created as _,
         &updated as _,
+        &backups as _,
     )
     .execute(conn)
     .await?;
@@ -190,20 +198,21 @@ pub(in crate::people) async fn update_availability(
     Ok(())
 }
 
-/// Whom an agent supervises, and in which teams' order they are; a few of each.
+/// Whom an agent supervises, in which teams' order they are, and whose backup; a few of each.
 pub(in crate::people) async fn references_to(
     conn: &mut PgConnection,
     identity: &str,
-) -> Result<(Vec<String>, Vec<String>), sqlx::Error> {
+) -> Result<(Vec<String>, Vec<String>, Vec<String>), sqlx::Error> {
     let row = sqlx::query!(
         r#"-- people.references_to
         select array(select identity from agent where supervisor = $1 order by identity limit 20) as "supervises!",
-               array(select team_id from team_on_call where identity = $1 order by team_id limit 20) as "on_call!""#,
+               array(select team_id from team_on_call where identity = $1 order by team_id limit 20) as "on_call!",
+               array(select identity from agent where backup = $1 order by identity limit 20) as "backs_up!""#,
         identity,
     )
     .fetch_one(conn)
     .await?;
-    Ok((row.supervises, row.on_call))
+    Ok((row.supervises, row.on_call, row.backs_up))
 }
 
 /// Answers whether they were there.

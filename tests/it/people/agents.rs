@@ -31,6 +31,7 @@ async fn an_agent_is_added_replaced_and_told_of() {
         "status": "available",
         "until": null
       },
+      "backup": null,
       "capacity": 3,
       "created_at": "2026-03-01T14:00:00Z",
       "identity": "maya",

@@ -70,9 +70,9 @@ async fn a_file_is_brought_in_whole_and_again_changes_nothing() {
     );
     let file = exported(&office).await;
     insta::assert_snapshot!(file, @r#"
-    identity,name,team,supervisor,skills,capacity,left_at
-    maya,Maya Lopez,,noor,loans;spanish,3,
-    noor,"Haddad, Noor",,,,,
+    identity,name,team,supervisor,skills,capacity,left_at,backup
+    maya,Maya Lopez,,noor,loans;spanish,3,,
+    noor,"Haddad, Noor",,,,,,
     "#);
     let back = import(&office, "?absent=deactivate", &file).await.expect(200);
     assert_eq!(

@@ -155,7 +155,8 @@ impl TestApp {
         for _ in 0..200 {
             self.sandbox.settled().await;
             let projected = app.projector.run_until_idle().await.unwrap();
-            let ran = app.worker.run_until_idle().await.unwrap();
+            let ran =
+                app.worker.run_until_idle().await.unwrap() + app.escalator.run_until_idle().await.unwrap();
             self.sandbox.settled().await;
             if projected + ran == 0 && app.projector.run_until_idle().await.unwrap() == 0 {
                 return;

@@ -124,6 +124,7 @@ proptest! {
             let profile = Profile {
                 name,
                 team: in_team.then(|| "sales".parse().unwrap()),
+                backup: above.clone(),
                 supervisor: above.replace(identity.clone()),
                 skills: skills.iter().map(|skill| skill.parse().unwrap()).collect(),
                 capacity,

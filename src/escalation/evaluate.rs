@@ -1,0 +1,477 @@
+//! What a policy makes of a line: what begins when and why, which steps are due, and what ends it. Pure, and the only
+//! place that decides it: the live work, the dry run and the back-test all ask here.
+//!
+//! Everything is derived from facts in the order of their time. What was really done is among them ([`Run`]s that are
+//! known); what is due by `now` is done at `now`, if nothing that happened meanwhile stands against it; what comes after
+//! that, up to `horizon`, is what would happen if nothing else did.
+
+mod run;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::escalation::policy::{How, Policy, REPEATS_MAX, Rule, Then, When};
+use crate::escalation::words;
+use crate::escalation::world::World;
+use crate::ids::Identity;
+
+pub use run::{Cause, End, Fact, Run, Standing, Taken, What, Why};
+
+/// What is to be evaluated.
+pub struct Inputs<'a> {
+    pub policy: &'a Policy,
+    pub version: i64,
+    /// In the order of their time.
+    pub facts: &'a [Fact],
+    pub world: &'a World,
+    /// Whether the policy is the one that counts for the line, as long as this one holds it.
+    pub in_force: &'a dyn Fn(Option<&Identity>) -> bool,
+    /// What was recorded of this policy and line, in any version.
+    pub known: &'a [Run],
+    /// What was amiss before is none of the policy's business.
+    pub since: Timestamp,
+    /// From then on the facts are complete: what was recorded of before stands as it is.
+    pub complete_since: Timestamp,
+    /// What is due by then is done then.
+    pub now: Timestamp,
+    /// What would be done up to then, each at its time.
+    pub horizon: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Those that are known, as they are now, and new ones; in the order of their beginning.
+    pub runs: Vec<Run>,
+    /// When there is something to look at again.
+    pub look_at: Option<Timestamp>,
+}
+
+/// Evaluates all rules of a policy.
+pub fn evaluate(inputs: &Inputs<'_>) -> Outlook {
+    let mut outlook = Outlook::default();
+    for rule in &inputs.policy.rules {
+        let mut line = Line::new(inputs, rule);
+        line.run();
+        outlook.look_at = earlier(outlook.look_at, line.timer());
+        outlook.runs.extend(line.finish());
+    }
+    let ahead = inputs.facts.iter().map(|fact| fact.at);
+    let ahead = ahead.filter(|at| *at > inputs.horizon).min();
+    if outlook.look_at.is_some() || inputs.policy.has(|when| matches!(when, When::Unavailable(_))) {
+        outlook.look_at = earlier(outlook.look_at, ahead);
+    }
+    outlook
+        .runs
+        .sort_by(|one, other| (one.started_at, &one.rule).cmp(&(other.started_at, &other.rule)));
+    outlook
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
+/// What is to begin, unless something comes before it.
+struct Pending {
+    cause: Cause,
+    /// None: never, by the hours.
+    due: Option<Timestamp>,
+}
+
+/// A line under one rule, at a time.
+struct Line<'a> {
+    inputs: &'a Inputs<'a>,
+    rule: &'a Rule,
+    known: BTreeMap<&'a str, &'a Run>,
+    /// Whether it is one, already and still.
+    is_line: bool,
+    holder: Option<Identity>,
+    absent: Vec<Identity>,
+    /// The first message that nobody has answered.
+    waiting: Option<String>,
+    pending: Option<Pending>,
+    open: Option<Run>,
+    done: Vec<Run>,
+    /// Until then another one was open, or is.
+    busy_until: Timestamp,
+    is_over: bool,
+}
+
+impl<'a> Line<'a> {
+    fn new(inputs: &'a Inputs<'a>, rule: &'a Rule) -> Self {
+        let known = inputs.known.iter().filter(|run| run.rule == rule.name.as_str());
+        Self {
+            inputs,
+            rule,
+            known: known.map(|run| (run.cause.key.as_str(), run)).collect(),
+            is_line: false,
+            holder: None,
+            absent: Vec::new(),
+            waiting: None,
+            pending: None,
+            open: None,
+            done: Vec::new(),
+            busy_until: Timestamp::MIN,
+            is_over: false,
+        }
+    }
+
+    fn run(&mut self) {
+        let (now, horizon) = (self.inputs.now, self.inputs.horizon);
+        self.adopt_what_is_older();
+        let mut is_due_done = false;
+        for fact in self.inputs.facts.iter().filter(|fact| fact.at <= horizon) {
+            if fact.at > now {
+                if !is_due_done {
+                    self.do_due_by(now);
+                    is_due_done = true;
+                }
+                // What falls on the very instant of a fact comes after it.
+                self.go_on_before(fact.at);
+            }
+            self.learn(fact);
+        }
+        if !is_due_done {
+            self.do_due_by(now);
+        }
+        self.go_on_before(horizon + SignedDuration::from_micros(1));
+    }
+
+    /// What began before the facts do.
+    fn adopt_what_is_older(&mut self) {
+        let older = self.known.values().copied();
+        let older: Vec<&Run> = older
+            .filter(|run| run.end.is_none() && run.cause.at < self.inputs.complete_since)
+            .collect();
+        for run in older {
+            self.known.remove(run.cause.key.as_str());
+            if let (When::NoAnswer(_), Some((_, message))) = (&self.rule.when, run.cause.key.split_once(':'))
+            {
+                self.waiting = Some(message.to_owned());
+            }
+            self.adopt(run.clone());
+        }
+    }
+
+    /// The next thing that is due.
+    fn timer(&self) -> Option<Timestamp> {
+        let begins = self.pending.as_ref().and_then(|pending| pending.due);
+        let goes_on = self.open.as_ref().and_then(|run| run.next_at);
+        earlier(begins, goes_on)
+    }
+
+    /// Live: however late it is, it is done now, and its time runs from now.
+    fn do_due_by(&mut self, now: Timestamp) {
+        while self.timer().is_some_and(|due| due <= now) {
+            self.act(now);
+        }
+    }
+
+    /// What would be: each at its time.
+    fn go_on_before(&mut self, limit: Timestamp) {
+        while let Some(due) = self.timer().filter(|due| *due < limit) {
+            self.act(due);
+        }
+    }
+
+    fn act(&mut self, at: Timestamp) {
+        if let Some(pending) = self
+            .pending
+            .take_if(|pending| pending.due.is_some_and(|due| due <= at))
+        {
+            self.open = Some(Run {
+                id: None,
+                version: self.inputs.version,
+                rule: self.rule.name.to_string(),
+                cause: pending.cause,
+                holder: self.holder.clone(),
+                started_at: at,
+                steps: Vec::new(),
+                next_at: Some(at),
+                end: None,
+            });
+        }
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|run| run.next_at.is_some_and(|due| due <= at))
+        {
+            self.step(at);
+        }
+    }
+
+    /// Takes the next step, or comes to the end.
+    fn step(&mut self, at: Timestamp) {
+        let Some(run) = &mut self.open else { return };
+        let last = self.rule.steps.len() - 1;
+        let next = match run.steps.last() {
+            None => 0,
+            Some(taken) if taken.step < last => taken.step + 1,
+            Some(_) => {
+                let repeated = run.steps.iter().filter(|taken| taken.step == last).count();
+                let why = match self.rule.then {
+                    Then::RepeatLast if repeated <= REPEATS_MAX => None,
+                    Then::Stop => Some(Why::StepsTaken),
+                    Then::RepeatLast | Then::NeedsPerson => Some(Why::NeedsPerson),
+                };
+                match why {
+                    Some(why) => return self.end(at, why),
+                    None => last,
+                }
+            }
+        };
+        let step = &self.rule.steps[next];
+        let holder = run.holder.as_ref();
+        let mut to = self.inputs.world.find(&step.to, holder, at);
+        if step.how != How::Nudge && holder.is_some() && to.as_ref().ok() == holder {
+            to = Err("holds_it_already");
+        }
+        if step.how == How::Offer && holder.is_none() {
+            to = Err("unstaffed");
+        }
+        let state = match to {
+            Ok(_) => Standing::Runs,
+            Err(_) => Standing::Over(at),
+        };
+        run.steps.push(Taken {
+            step: next,
+            how: step.how,
+            whom: step.to.label(),
+            at,
+            to,
+            state,
+        });
+        run.next_at = next_at(self.rule, run, self.inputs.world);
+        let is_theirs = step.how == How::Force && run.steps.last().is_some_and(|taken| taken.to.is_ok());
+        if is_theirs && at > self.inputs.now {
+            // It would be theirs, and theirs to answer.
+            self.waiting = None;
+            self.end(at, Why::HandedOver);
+        }
+    }
+
+    fn end(&mut self, at: Timestamp, why: Why) {
+        if let Some(mut run) = self.open.take() {
+            run.next_at = None;
+            run.end = Some(End {
+                at: at.max(run.started_at),
+                why,
+            });
+            self.done.push(run);
+        }
+    }
+
+    /// Something is amiss since `at`.
+    fn begin(&mut self, key: String, at: Timestamp) {
+        if let Some(known) = self.known.remove(key.as_str()) {
+            self.pending = None;
+            self.adopt(known.clone());
+            return;
+        }
+        let holder = self.holder.as_ref();
+        let is_ours = at >= self.inputs.since && self.is_line && (self.inputs.in_force)(holder);
+        // Who waits is one customer after the other; of all else, what comes while something is being done is left to that.
+        let is_one_by_one = matches!(self.rule.when, When::NoAnswer(_)) && self.rule.answer_stops;
+        let is_free = self.open.is_none() && (is_one_by_one || at >= self.busy_until);
+        if is_ours && self.pending.is_none() && is_free && self.busy_until < Timestamp::MAX {
+            let due = self
+                .inputs
+                .world
+                .after(&self.rule.hours, holder, at, self.rule.when.after());
+            let kind = self.rule.when.as_str();
+            let cause = Cause { kind, key, at };
+            self.pending = Some(Pending { cause, due });
+        }
+    }
+
+    fn adopt(&mut self, mut known: Run) {
+        if let Some(end) = known.end {
+            self.busy_until = self.busy_until.max(end.at);
+            self.done.push(known);
+        } else if known.version == self.inputs.version {
+            known.next_at = next_at(self.rule, &known, self.inputs.world);
+            self.open = Some(known);
+        } else {
+            // What began under another version goes on under that one.
+            self.busy_until = Timestamp::MAX;
+        }
+    }
+
+    fn learn(&mut self, fact: &Fact) {
+        if self.is_over {
+            return;
+        }
+        let at = fact.at;
+        match &fact.what {
+            What::Held(holder) => self.held(holder.clone(), at),
+            What::Gone => {
+                self.end(at, Why::LineGone);
+                self.is_line = false;
+                (self.holder, self.waiting, self.pending) = (None, None, None);
+            }
+            What::Closed => {
+                self.end(at, Why::Closed);
+                (self.waiting, self.pending, self.is_over) = (None, None, true);
+            }
+            What::Inbound { message, text } => self.wrote(message, text.as_deref(), at),
+            What::Answer => self.answered(at),
+            What::Failed { message } => {
+                if self.rule.when == When::DeliveryFailure {
+                    self.begin(message.clone(), at);
+                }
+            }
+            What::Absent(who) => {
+                if !self.absent.contains(who) {
+                    self.absent.push(who.clone());
+                }
+                self.consider_absence(at);
+            }
+            What::Back(who) => {
+                self.absent.retain(|one| one != who);
+                if self.is_about_absence() && self.holder.as_ref() == Some(who) {
+                    self.pending = None;
+                    self.end(at, Why::Back);
+                }
+            }
+            What::Asked(id) => {
+                if self.rule.when == When::Asked {
+                    self.begin(id.to_string(), at);
+                }
+            }
+        }
+    }
+
+    fn is_about_absence(&self) -> bool {
+        matches!(self.rule.when, When::Unavailable(_))
+    }
+
+    fn held(&mut self, holder: Option<Identity>, at: Timestamp) {
+        if self.is_line && self.holder == holder {
+            return;
+        }
+        // One that began before the facts do was of this holder already.
+        if self.open.as_ref().is_some_and(|run| run.holder != holder) {
+            let why = if holder.is_some() {
+                Why::HandedOver
+            } else {
+                Why::Unstaffed
+            };
+            self.end(at, why);
+        }
+        self.pending = None;
+        (self.is_line, self.holder) = (true, holder);
+        // Whoever has the line now has as much time as the one before.
+        if let (When::NoAnswer(_), Some(message)) = (&self.rule.when, &self.waiting) {
+            self.begin(waiting_key(message, at), at);
+        }
+        self.consider_absence(at);
+    }
+
+    fn consider_absence(&mut self, at: Timestamp) {
+        let Some(holder) = &self.holder else { return };
+        if self.is_about_absence() && self.absent.contains(holder) {
+            let since = at.max(self.inputs.since);
+            let key = format!("{}:{holder}", since.as_microsecond());
+            if self.pending.is_none() && self.open.is_none() {
+                self.begin(key, since);
+            }
+        }
+    }
+
+    fn wrote(&mut self, message: &str, text: Option<&str>, at: Timestamp) {
+        match &self.rule.when {
+            When::NoAnswer(_) if self.waiting.is_none() && at >= self.inputs.since => {
+                self.waiting = Some(message.to_owned());
+                self.begin(waiting_key(message, at), at);
+            }
+            When::Words(phrases) => {
+                if text.is_some_and(|text| words::find(text, phrases).is_some()) {
+                    self.begin(message.to_owned(), at);
+                }
+            }
+            When::NoAnswer(_) | When::Unavailable(_) | When::DeliveryFailure | When::Asked => {}
+        }
+    }
+
+    fn answered(&mut self, at: Timestamp) {
+        self.waiting = None;
+        if matches!(self.rule.when, When::NoAnswer(_)) {
+            self.pending = None;
+        }
+        if self.rule.answer_stops {
+            if !self.is_about_absence() {
+                self.pending = None;
+            }
+            self.end(at, Why::Answered);
+        }
+    }
+
+    /// All that came of it. What is known, and was not met on the way, is no longer so.
+    fn finish(mut self) -> Vec<Run> {
+        let now = self.inputs.now;
+        let unmet: Vec<&Run> = self.known.values().copied().collect();
+        for known in unmet {
+            let is_ours = known.version == self.inputs.version && known.end.is_none();
+            if is_ours {
+                let mut run = known.clone();
+                let (at, why) = why_gone(self.inputs.facts, &run, now);
+                run.next_at = None;
+                run.end = Some(End {
+                    at: at.max(run.started_at),
+                    why,
+                });
+                self.done.push(run);
+            }
+        }
+        self.done.extend(self.open);
+        self.done
+    }
+}
+
+/// A hand-over begins the waiting anew.
+fn waiting_key(message: &str, since: Timestamp) -> String {
+    format!("{}:{message}", since.as_microsecond())
+}
+
+/// When a run goes on.
+fn next_at(rule: &Rule, run: &Run, world: &World) -> Option<Timestamp> {
+    let Some(taken) = run.steps.last() else {
+        return Some(run.started_at);
+    };
+    let lasts = rule.steps.get(taken.step).map(|step| step.lasts)?;
+    let in_full = || world.after(&rule.hours, run.holder.as_ref(), taken.at, lasts);
+    let is_repeated = taken.step + 1 == rule.steps.len() && rule.then == Then::RepeatLast;
+    match taken.state {
+        Standing::Runs => in_full(),
+        Standing::Accepted => None,
+        // Nobody is asked again at once who has just declined.
+        Standing::Over(_) if is_repeated => in_full(),
+        Standing::Over(at) => Some(at.max(taken.at)),
+    }
+}
+
+/// Why a run that stands is not derived any more: something came late that had happened before it began.
+fn why_gone(facts: &[Fact], run: &Run, now: Timestamp) -> (Timestamp, Why) {
+    let after = facts
+        .iter()
+        .filter(|fact| fact.at >= run.cause.at && fact.at <= now);
+    let mut found = after.filter_map(|fact| {
+        let why = match &fact.what {
+            What::Answer => Why::Answered,
+            What::Closed => Why::Closed,
+            What::Gone => Why::LineGone,
+            What::Held(Some(holder)) if Some(holder) != run.holder.as_ref() => Why::HandedOver,
+            What::Held(None) if run.holder.is_some() => Why::Unstaffed,
+            What::Back(who) if Some(who) == run.holder.as_ref() && run.cause.kind == "unavailable" => {
+                Why::Back
+            }
+            _ => return None,
+        };
+        Some((fact.at, why))
+    });
+    found.next().unwrap_or((now, Why::NoLongerSo))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! Looking at lines: reading what is known of them, all at once, and asking the evaluator.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::escalation::evaluate::{self, Cause, End, Inputs, Outlook, Run, Taken, Why, evaluate};
+use crate::escalation::history::{self, Conversation, Wants, Window};
+use crate::escalation::policy::{How, Policy};
+use crate::escalation::store::watch::Key;
+use crate::escalation::store::{self, Live};
+use crate::escalation::world::World;
+use crate::escalation::{Escalation, Step};
+use crate::ids::Identity;
+use crate::people::{Slug, import};
+use crate::transfer;
+
+/// What is older counts no more: no time in a policy is longer.
+const LOOK_BACK: SignedDuration = SignedDuration::from_hours(100 * 24);
+/// Of a conversation, so many of the newest messages are read.
+const MESSAGES_MAX: i64 = 500;
+
+/// What counts for all lines.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub(super) policies: Vec<Live>,
+    pub world: World,
+}
+
+impl Standing {
+    /// Reads who our people are and which policies begin something.
+    pub async fn load(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let policies = store::enabled(conn).await?;
+        let (agents, teams) = import::everybody(conn).await?;
+        Ok(Self {
+            policies,
+            world: World::new(agents, teams),
+        })
+    }
+
+    fn live(&self, policy_id: &str) -> Option<&Live> {
+        self.policies.iter().find(|live| live.policy_id == policy_id)
+    }
+
+    /// The policy that counts for a line as long as this one holds it.
+    pub(super) fn in_force(&self, line: &str, holder: Option<&Identity>) -> Option<&Live> {
+        let team = holder.and_then(|holder| self.world.team_of(holder));
+        let policies = self.policies.iter().map(|live| &live.policy);
+        in_force(policies, line, team).and_then(|place| self.policies.get(place))
+    }
+}
+
+/// Which of some policies counts for a line, by its place: the one that is for the line before one that is for the team of
+/// its holder, and that before one for all; of several, the first.
+pub fn in_force<'a>(
+    policies: impl Iterator<Item = &'a Policy>,
+    line: &str,
+    team: Option<&Slug>,
+) -> Option<usize> {
+    let mut found: Option<(usize, usize)> = None;
+    for (place, policy) in policies.enumerate() {
+        let scope = &policy.applies_to;
+        let by_line = scope.lines.iter().any(|one| one.as_str() == line);
+        let by_team = team.is_some_and(|team| scope.teams.contains(team));
+        let fits = (scope.lines.is_empty() || by_line) && (scope.teams.is_empty() || by_team);
+        let rank = usize::from(by_line) * 2 + usize::from(by_team);
+        if fits && found.is_none_or(|(best, _)| rank > best) {
+            found = Some((rank, place));
+        }
+    }
+    found.map(|(_, place)| place)
+}
+
+/// A line that was looked at.
+pub(super) struct Seen {
+    pub(super) key: Key,
+    pub(super) account_sid: String,
+    pub(super) known: Vec<(Escalation, Vec<Step>)>,
+    pub(super) judged: Vec<Judged>,
+}
+
+/// What a version of a policy makes of it.
+pub(super) struct Judged {
+    pub(super) policy_id: String,
+    pub(super) version: i64,
+    pub(super) outlook: Outlook,
+}
+
+impl Seen {
+    pub(super) fn look_at(&self) -> Option<Timestamp> {
+        self.judged
+            .iter()
+            .filter_map(|judged| judged.outlook.look_at)
+            .min()
+    }
+
+    /// What came of one that was recorded.
+    pub(super) fn run(&self, escalation_id: Uuid) -> Option<&Run> {
+        let mut runs = self.judged.iter().flat_map(|judged| &judged.outlook.runs);
+        runs.find(|run| run.id == Some(escalation_id))
+    }
+}
+
+/// Looks at lines as of `now`, and ahead up to `horizon`.
+pub(super) async fn lines(
+    conn: &mut PgConnection,
+    standing: &Standing,
+    keys: &[Key],
+    now: Timestamp,
+    horizon: Timestamp,
+) -> Result<Vec<Seen>, sqlx::Error> {
+    let after = now - LOOK_BACK;
+    let mut known = store::known(conn, keys, after).await?;
+    let open = || {
+        known
+            .values()
+            .flatten()
+            .map(|(one, _)| one)
+            .filter(|one| is_open(one))
+    };
+    let older: BTreeSet<(String, i64)> = open()
+        .filter(|one| {
+            let live = standing.live(one.policy_id.as_str());
+            live.is_some_and(|live| live.version != one.policy_version)
+        })
+        .map(|one| (one.policy_id.as_str().to_owned(), one.policy_version))
+        .collect();
+    let from = open().map(|one| one.cause_at).fold(after, Timestamp::min);
+    let older = store::live_versions(conn, &older.into_iter().collect::<Vec<_>>()).await?;
+    let wants = Wants::of(standing.policies.iter().chain(&older).map(|live| &live.policy));
+    let sids: BTreeSet<&str> = keys.iter().map(|key| key.conversation_sid.as_str()).collect();
+    let sids: Vec<&str> = sids.into_iter().collect();
+    let window = Window {
+        from,
+        to: now,
+        messages_max: MESSAGES_MAX,
+    };
+    let found = history::load(conn, &sids, window, wants).await?;
+    let nothing = Conversation::default();
+    Ok(keys
+        .iter()
+        .map(|key| {
+            let conversation = found.get(&key.conversation_sid).unwrap_or(&nothing);
+            let known = known.remove(key).unwrap_or_default();
+            let judged = judge(standing, &older, key, conversation, &known, now, horizon);
+            Seen {
+                key: key.clone(),
+                account_sid: conversation.account_sid.clone(),
+                known,
+                judged,
+            }
+        })
+        .collect())
+}
+
+fn is_open(one: &Escalation) -> bool {
+    one.finished_at.is_none()
+}
+
+fn judge(
+    standing: &Standing,
+    older: &[Live],
+    key: &Key,
+    conversation: &Conversation,
+    known: &[(Escalation, Vec<Step>)],
+    now: Timestamp,
+    horizon: Timestamp,
+) -> Vec<Judged> {
+    let asks: Vec<(Uuid, Timestamp)> = known
+        .iter()
+        .filter(|(one, _)| one.cause == "asked")
+        .filter_map(|(one, _)| Some((one.cause_key.parse().ok()?, one.cause_at)))
+        .collect();
+    let facts = conversation.facts(&key.line, &standing.world, &asks);
+    let complete_since = conversation.complete_since.unwrap_or(now);
+    let mut judged = Vec::new();
+    for live in standing.policies.iter().chain(older) {
+        let of_policy: Vec<Run> = known
+            .iter()
+            .filter(|(one, _)| one.policy_id.as_str() == live.policy_id)
+            .map(|(one, steps)| run_of(one, steps))
+            .collect();
+        let begins = |holder: Option<&Identity>| {
+            live.begins
+                && standing
+                    .in_force(&key.line, holder)
+                    .is_some_and(|one| one.policy_id == live.policy_id)
+        };
+        let outlook = evaluate(&Inputs {
+            policy: &live.policy,
+            version: live.version,
+            facts: &facts,
+            world: &standing.world,
+            in_force: &begins,
+            known: &of_policy,
+            since: live.since,
+            complete_since,
+            now,
+            horizon,
+        });
+        judged.push(Judged {
+            policy_id: live.policy_id.clone(),
+            version: live.version,
+            outlook,
+        });
+    }
+    // What goes on under a policy that is off ends.
+    for (one, steps) in known.iter().filter(|(one, _)| is_open(one)) {
+        if standing.live(one.policy_id.as_str()).is_none() {
+            let run = Run {
+                next_at: None,
+                end: Some(End {
+                    at: now,
+                    why: Why::PolicyOff,
+                }),
+                ..run_of(one, steps)
+            };
+            judged.push(Judged {
+                policy_id: one.policy_id.as_str().to_owned(),
+                version: one.policy_version,
+                outlook: Outlook {
+                    runs: vec![run],
+                    look_at: None,
+                },
+            });
+        }
+    }
+    judged
+}
+
+/// A recorded escalation as the evaluator knows it.
+pub(super) fn run_of(one: &Escalation, steps: &[Step]) -> Run {
+    let why = one.why.as_deref().and_then(Why::parse).unwrap_or(Why::NoLongerSo);
+    Run {
+        id: Some(one.escalation_id),
+        version: one.policy_version,
+        rule: one.rule.clone(),
+        cause: Cause {
+            kind: kind(&one.cause),
+            key: one.cause_key.clone(),
+            at: one.cause_at,
+        },
+        holder: one.holder.clone(),
+        started_at: one.started_at,
+        steps: steps.iter().map(taken).collect(),
+        next_at: one.next_at,
+        end: one.finished_at.map(|at| End { at, why }),
+    }
+}
+
+fn kind(cause: &str) -> &'static str {
+    ["no_answer", "unavailable", "words", "delivery_failure"]
+        .into_iter()
+        .find(|kind| *kind == cause)
+        .unwrap_or("asked")
+}
+
+fn taken(step: &Step) -> Taken {
+    let settled = step.settled_at.unwrap_or(step.taken_at);
+    let state = match (step.outcome.as_str(), step.transfer_state.as_deref()) {
+        ("skipped", _) => evaluate::Standing::Over(step.taken_at),
+        // What somebody else began has its time.
+        ("refused", _) if step.code.as_deref() == Some(ALREADY_OPEN) => evaluate::Standing::Runs,
+        ("refused" | "dropped", _) => evaluate::Standing::Over(settled),
+        ("started", Some("swapping" | "completed")) => evaluate::Standing::Accepted,
+        ("started", Some(state)) if state != transfer::State::Offered.as_str() => {
+            evaluate::Standing::Over(step.transfer_finished_at.unwrap_or(settled))
+        }
+        _ => evaluate::Standing::Runs,
+    };
+    Taken {
+        step: usize::try_from(step.step - 1).unwrap_or(0),
+        how: How::parse(&step.how).unwrap_or(How::Nudge),
+        whom: step.whom.clone(),
+        at: step.taken_at,
+        to: step.to.clone().ok_or("nobody"),
+        state,
+    }
+}
+
+/// Another transfer of the line is open.
+pub(super) const ALREADY_OPEN: &str = "already_open";

@@ -1,0 +1,142 @@
+//! Several at work, and some that die.
+
+use hookswitch::escalation::Escalator;
+use jiff::SignedDuration;
+
+use super::{ask, later, set, slow_answer, staffed, told};
+use crate::support::tables;
+
+#[tokio::test]
+async fn of_two_that_look_at_once_one_acts() {
+    let (app, _) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    let other = app.restarted();
+    let looks: Vec<_> = (0..8)
+        .map(|number| {
+            let escalator = if number % 2 == 0 {
+                app.app.escalator.clone()
+            } else {
+                other.escalator.clone()
+            };
+            tokio::spawn(async move { escalator.run_until_idle().await.unwrap() })
+        })
+        .collect();
+    let mut looked = 0;
+    for look in looks {
+        looked += look.await.unwrap();
+    }
+    assert_eq!(looked, 1);
+    assert_eq!(told(&app).await, ["started", "step_taken nudge maya"]);
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_between_two_steps_is_replaced_and_nothing_is_done_twice() {
+    let (app, _) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Hello?").await;
+    later(&app, 15).await;
+    // It has taken the line, and dies.
+    app.advance(SignedDuration::from_mins(5));
+    tables::execute(
+        &app,
+        "update escalation_watch set lease_token = gen_random_uuid(), lease_expires_at = look_at + interval '1 minute'",
+    )
+    .await;
+    app.settle().await;
+    assert_eq!(told(&app).await.len(), 2, "somebody else has it");
+    app.settle_for(SignedDuration::from_mins(1)).await;
+    assert_eq!(told(&app).await[2..], ["step_taken offer jonas"]);
+
+    // And one that dies after it has written that the offer is to be made: the task is there, and is run twice.
+    later(&app, 30).await;
+    assert_eq!(tables::count(&app, "transfer").await, 1);
+    tables::assert_queue_is_empty(&app).await;
+}
+
+#[tokio::test]
+async fn an_offer_that_was_decided_is_made_once_by_whoever_comes() {
+    let (app, sid) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Hello?").await;
+    later(&app, 15).await;
+    app.advance(SignedDuration::from_mins(5));
+    // Decided, and the process dies before it is made.
+    app.app.escalator.run_until_idle().await.unwrap();
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'asked'").await,
+        1
+    );
+    let other = app.restarted();
+    app.settle_with(&other).await;
+    assert_eq!(tables::count(&app, "transfer where state = 'offered'").await, 1);
+    // The same task once more: it finds it done.
+    tables::execute(
+        &app,
+        "insert into task (kind, order_key, payload, run_at, attempts_max, created_at)
+        select 'escalation.act', 'again', jsonb_build_object('verb', 'start', 'conversation_sid', conversation_sid,
+            'escalation_id', escalation_id, 'number', number), taken_at, 3, taken_at
+        from escalation_step where how = 'offer'",
+    )
+    .await;
+    app.settle().await;
+    assert_eq!(tables::count(&app, "transfer").await, 1);
+    assert_eq!(told(&app).await.len(), 3);
+
+    // Decided, and answered before it is made: it is not.
+    super::answer(&app, &sid).await;
+    ask(&app, "One more thing").await;
+    later(&app, 15).await;
+    app.advance(SignedDuration::from_mins(5));
+    app.app.escalator.run_until_idle().await.unwrap();
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'asked'").await,
+        1
+    );
+    let new = hookswitch::outbox::NewOutboundMessage {
+        conversation_sid: sid.clone(),
+        line: None,
+        as_holder: None,
+        body: "Here".to_owned(),
+        attributes: None,
+        requested_by: "crm".to_owned(),
+    };
+    // It comes to the mirror before the task is run.
+    tables::execute(
+        &app,
+        "update task set run_at = run_at + interval '1 minute' where kind = 'escalation.act'",
+    )
+    .await;
+    app.app.api.outbox.send(new).await.unwrap();
+    app.settle().await;
+    app.settle_for(SignedDuration::from_mins(2)).await;
+    assert_eq!(tables::count(&app, "transfer").await, 1);
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'dropped'").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_happens_while_somebody_looks_counts() {
+    let (app, sid) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    let escalator: Escalator = app.app.escalator.clone();
+    // The answer is marked between the claim and the writing: by the same statement that the projector runs.
+    let token = "00000000-0000-0000-0000-000000000001";
+    tables::execute(
+        &app,
+        &format!("update escalation_watch set lease_token = '{token}', lease_expires_at = look_at + interval '1 hour'"),
+    )
+    .await;
+    super::answer(&app, &sid).await;
+    let leases = "escalation_watch where lease_token is not null";
+    assert_eq!(tables::count(&app, leases).await, 0, "taken away");
+    escalator.run_until_idle().await.unwrap();
+    assert_eq!(told(&app).await, Vec::<String>::new());
+}
