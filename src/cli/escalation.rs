@@ -295,7 +295,7 @@ async fn forecast(
             applies_to: Scope::default(),
             ..policy
         };
-        ("the file", anywhere)
+        ("the file", 0, anywhere)
     });
     let found = dry_run::dry_run(conn, sid, line, instead, now).await?;
     if found.is_empty() {

@@ -28,20 +28,21 @@ pub struct Forecast {
     pub until: Timestamp,
 }
 
-/// What would happen on the lines of a conversation, or on one of them.
+/// What would happen on the lines of a conversation, or on one of them; by another policy than the one that counts, where one
+/// is given with its version (0 for one that is not stored).
 pub async fn dry_run(
     conn: &mut PgConnection,
     sid: &ConversationSid,
     line: Option<&PhoneNumber>,
-    instead: Option<(&str, Policy)>,
+    instead: Option<(&str, i64, Policy)>,
     now: Timestamp,
 ) -> Result<Vec<Forecast>, sqlx::Error> {
     let mut standing = Standing::load(conn).await?;
-    if let Some((policy_id, policy)) = instead {
+    let only = instead.as_ref().map(|(policy_id, ..)| (*policy_id).to_owned());
+    if let Some((policy_id, version, policy)) = instead {
         standing.policies = vec![Live {
             policy_id: policy_id.to_owned(),
-            // Of one that is not stored, no version stands.
-            version: 0,
+            version,
             policy,
             since: now - AHEAD,
             begins: true,
@@ -78,6 +79,7 @@ pub async fn dry_run(
                 // What was over before is history.
                 runs: runs
                     .filter(|(_, _, run)| run.end.is_none_or(|end| end.at >= now))
+                    .filter(|(policy_id, ..)| only.as_ref().is_none_or(|only| only == policy_id))
                     .collect(),
                 line,
                 holder,

@@ -57,11 +57,14 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Outlook {
         outlook.look_at = earlier(outlook.look_at, line.timer());
         outlook.runs.extend(line.finish());
     }
-    let ahead = inputs.facts.iter().map(|fact| fact.at);
-    let ahead = ahead.filter(|at| *at > inputs.horizon).min();
-    if outlook.look_at.is_some() || inputs.policy.has(|when| matches!(when, When::Unavailable(_))) {
-        outlook.look_at = earlier(outlook.look_at, ahead);
-    }
+    // What is known to come: people, where that matters; all else by a clock that is ahead of ours.
+    let about_people = inputs.policy.has(|when| matches!(when, When::Unavailable(_)));
+    let ahead = inputs.facts.iter().filter(|fact| match fact.what {
+        What::Absent(_) | What::Back(_) => about_people,
+        _ => true,
+    });
+    let ahead = ahead.map(|fact| fact.at).filter(|at| *at > inputs.horizon);
+    outlook.look_at = earlier(outlook.look_at, ahead.min());
     outlook
         .runs
         .sort_by(|one, other| (one.started_at, &one.rule).cmp(&(other.started_at, &other.rule)));
@@ -93,8 +96,6 @@ struct Line<'a> {
     pending: Option<Pending>,
     open: Option<Run>,
     done: Vec<Run>,
-    /// Until then another one was open, or is.
-    busy_until: Timestamp,
     is_over: bool,
 }
 
@@ -112,7 +113,6 @@ impl<'a> Line<'a> {
             pending: None,
             open: None,
             done: Vec::new(),
-            busy_until: Timestamp::MIN,
             is_over: false,
         }
     }
@@ -130,6 +130,7 @@ impl<'a> Line<'a> {
                 // What falls on the very instant of a fact comes after it.
                 self.go_on_before(fact.at);
             }
+            self.catch_up(fact.at);
             self.learn(fact);
         }
         if !is_due_done {
@@ -154,6 +155,19 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// What is recorded is brought up to just before a fact: what began by then is open, what ended is over.
+    fn catch_up(&mut self, limit: Timestamp) {
+        let has_begun = self.pending.as_ref().is_some_and(|pending| {
+            let known = self.known.get(pending.cause.key.as_str());
+            known.is_some_and(|run| run.started_at < limit)
+        });
+        if has_begun {
+            self.open_pending(limit);
+        }
+        let is_over = |run: &mut Run| run.end.is_some_and(|end| end.at < limit);
+        self.done.extend(self.open.take_if(is_over));
+    }
+
     /// The next thing that is due.
     fn timer(&self) -> Option<Timestamp> {
         let begins = self.pending.as_ref().and_then(|pending| pending.due);
@@ -176,21 +190,12 @@ impl<'a> Line<'a> {
     }
 
     fn act(&mut self, at: Timestamp) {
-        if let Some(pending) = self
+        if self
             .pending
-            .take_if(|pending| pending.due.is_some_and(|due| due <= at))
+            .as_ref()
+            .is_some_and(|pending| pending.due.is_some_and(|due| due <= at))
         {
-            self.open = Some(Run {
-                id: None,
-                version: self.inputs.version,
-                rule: self.rule.name.to_string(),
-                cause: pending.cause,
-                holder: self.holder.clone(),
-                started_at: at,
-                steps: Vec::new(),
-                next_at: Some(at),
-                end: None,
-            });
+            self.open_pending(at);
         }
         if self
             .open
@@ -199,6 +204,30 @@ impl<'a> Line<'a> {
         {
             self.step(at);
         }
+    }
+
+    /// What was to begin begins at a time, or did as it was recorded.
+    fn open_pending(&mut self, at: Timestamp) {
+        let Some(pending) = self.pending.take() else {
+            return;
+        };
+        // What is recorded as over keeps its place up to here.
+        self.done.extend(self.open.take());
+        if let Some(known) = self.known.remove(pending.cause.key.as_str()) {
+            self.adopt(known.clone());
+            return;
+        }
+        self.open = Some(Run {
+            id: None,
+            version: self.inputs.version,
+            rule: self.rule.name.to_string(),
+            cause: pending.cause,
+            holder: self.holder.clone(),
+            started_at: at,
+            steps: Vec::new(),
+            next_at: Some(at),
+            end: None,
+        });
     }
 
     /// Takes the next step, or comes to the end.
@@ -254,7 +283,8 @@ impl<'a> Line<'a> {
     fn end(&mut self, at: Timestamp, why: Why) {
         if let Some(mut run) = self.open.take() {
             run.next_at = None;
-            run.end = Some(End {
+            // What was recorded stands.
+            run.end.get_or_insert(End {
                 at: at.max(run.started_at),
                 why,
             });
@@ -264,38 +294,35 @@ impl<'a> Line<'a> {
 
     /// Something is amiss since `at`.
     fn begin(&mut self, key: String, at: Timestamp) {
-        if let Some(known) = self.known.remove(key.as_str()) {
-            self.pending = None;
-            self.adopt(known.clone());
+        let kind = self.rule.when.as_str();
+        let cause = Cause { kind, key, at };
+        if let Some(known) = self.known.get(cause.key.as_str()) {
+            let due = Some(known.started_at);
+            self.pending = Some(Pending { cause, due });
             return;
         }
         let holder = self.holder.as_ref();
         let is_ours = at >= self.inputs.since && self.is_line && (self.inputs.in_force)(holder);
-        // Who waits is one customer after the other; of all else, what comes while something is being done is left to that.
-        let is_one_by_one = matches!(self.rule.when, When::NoAnswer(_)) && self.rule.answer_stops;
-        let is_free = self.open.is_none() && (is_one_by_one || at >= self.busy_until);
-        if is_ours && self.pending.is_none() && is_free && self.busy_until < Timestamp::MAX {
+        // What comes while something is being done is left to that.
+        if is_ours && self.pending.is_none() && self.open.is_none() {
             let due = self
                 .inputs
                 .world
                 .after(&self.rule.hours, holder, at, self.rule.when.after());
-            let kind = self.rule.when.as_str();
-            let cause = Cause { kind, key, at };
             self.pending = Some(Pending { cause, due });
         }
     }
 
+    /// One that was recorded is open from now on, as it is known. What began under another version goes on under that one, and
+    /// what is over keeps its place until the time of its end.
     fn adopt(&mut self, mut known: Run) {
-        if let Some(end) = known.end {
-            self.busy_until = self.busy_until.max(end.at);
-            self.done.push(known);
-        } else if known.version == self.inputs.version {
-            known.next_at = next_at(self.rule, &known, self.inputs.world);
-            self.open = Some(known);
+        let goes_on = known.end.is_none() && known.version == self.inputs.version;
+        known.next_at = if goes_on {
+            next_at(self.rule, &known, self.inputs.world)
         } else {
-            // What began under another version goes on under that one.
-            self.busy_until = Timestamp::MAX;
-        }
+            None
+        };
+        self.open = Some(known);
     }
 
     fn learn(&mut self, fact: &Fact) {
@@ -425,6 +452,8 @@ impl<'a> Line<'a> {
             }
         }
         self.done.extend(self.open);
+        let version = self.inputs.version;
+        self.done.retain(|run| run.version == version);
         self.done
     }
 }

@@ -19,6 +19,8 @@ use crate::transfer;
 
 /// What is older counts no more: no time in a policy is longer.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(100 * 24);
+/// Twilio's clock may be ahead of ours; no fact is lost for that.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// Of a conversation, so many of the newest messages are read.
 const MESSAGES_MAX: i64 = 500;
 
@@ -134,7 +136,7 @@ pub(super) async fn lines(
     let sids: Vec<&str> = sids.into_iter().collect();
     let window = Window {
         from,
-        to: now,
+        to: now + AHEAD,
         messages_max: MESSAGES_MAX,
     };
     let found = history::load(conn, &sids, window, wants).await?;

@@ -181,7 +181,7 @@ pub(in crate::api) async fn dry_run(
             applies_to: escalation::policy::Scope::default(),
             ..stored.policy.clone()
         };
-        (stored.policy_id.as_str(), anywhere)
+        (stored.policy_id.as_str(), stored.version, anywhere)
     });
     let found = dry_run::dry_run(&mut conn, &sid, line.as_ref(), instead, now).await?;
     if line.is_some() && found.is_empty() {

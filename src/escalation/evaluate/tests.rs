@@ -180,6 +180,20 @@ fn the_first_message_counts_until_it_is_answered() {
 }
 
 #[test]
+fn what_a_clock_that_is_ahead_of_ours_says_is_looked_at_again() {
+    let facts = [held(minute(-60), "maya"), inbound(minute(0), "a")];
+    let outlook = ask(
+        &policy(&slow()),
+        &world(None),
+        &facts,
+        &[],
+        minute(-1),
+        minute(-1),
+    );
+    assert_eq!((outlook.runs.len(), outlook.look_at), (0, Some(minute(0))));
+}
+
+#[test]
 fn an_answer_at_the_very_instant_is_in_time() {
     let facts = [
         held(minute(-60), "maya"),
