@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use hookswitch::app::{App, Roles};
 use hookswitch::clock::Clock;
-use hookswitch::config::{Account, Config, PublicBaseUrl, SignatureMode, TransferMethod};
+use hookswitch::config::{Account, Config, OptOutPolicy, PublicBaseUrl, SignatureMode, TransferMethod};
 use hookswitch::db::embedded::{self, Options};
 use hookswitch::events::Via;
 use hookswitch::people::Actor;
@@ -290,6 +290,7 @@ fn config(url: &str) -> Result<Config> {
         numbers: vec![LINE.parse()?],
         signatures: SignatureMode::default(),
         transfer_method: TransferMethod::default(),
+        opt_out: OptOutPolicy::default(),
         max_in_flight: 10,
     }];
     Ok(config)

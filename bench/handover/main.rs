@@ -16,7 +16,7 @@ use hookswitch::config::{Config, PublicBaseUrl};
 use hookswitch::db;
 use hookswitch::db::embedded::{self, Options};
 use hookswitch::events::Via;
-use hookswitch::group_text::{NewGroupText, NewMember};
+use hookswitch::group_text::{Choice, NewGroupText, NewMember};
 use hookswitch::handover::{self, Counts, Filter, Handover, NewHandover, Otherwise, Rule, State};
 use hookswitch::ids::Identity;
 use hookswitch::ledger;
@@ -106,6 +106,7 @@ async fn prepare(app: &App, lines: u32) -> Result<()> {
             name: (*name).to_owned(),
             team: None,
             supervisor: None,
+            backup: None,
             skills: std::collections::BTreeSet::new(),
             capacity: None,
             left_at: None,
@@ -131,6 +132,7 @@ async fn prepare(app: &App, lines: u32) -> Result<()> {
                 handset("+15555550101".to_owned()),
                 line,
             ],
+            choice: Choice::default(),
             requested_by: "bench".to_owned(),
         };
         app.api.group_texts.start(new).await?;

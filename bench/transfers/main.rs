@@ -18,7 +18,7 @@ use hookswitch::clock::Clock;
 use hookswitch::config::{Config, PublicBaseUrl};
 use hookswitch::db;
 use hookswitch::db::embedded::{self, Options};
-use hookswitch::group_text::{NewGroupText, NewMember};
+use hookswitch::group_text::{Choice, NewGroupText, NewMember};
 use hookswitch::ids::{ConversationSid, Identity, ParticipantSid};
 use hookswitch::sandbox::{IdentityReplacement, Sandbox, Settings};
 use hookswitch::setup;
@@ -214,7 +214,7 @@ async fn group(app: &App, number: usize) -> Result<ConversationSid> {
                 address: None,
             },
         ],
-        choice: hookswitch::group_text::Choice::default(),
+        choice: Choice::default(),
         requested_by: "bench".to_owned(),
     };
     let asked = app.api.group_texts.start(new).await?;

@@ -24,8 +24,8 @@ use crate::mirror::erase::{self as mirror, person as of_mirror};
 use crate::person::Person;
 use crate::projection::answers::{self, ErasedAnswers};
 use crate::{
-    assignment, escalation, group_text, handover, health, ledger, numbers, opt_out, outbox, people, retention,
-    transfer,
+    assignment, escalation, group_text, handover, health, ledger, numbers, opt_out, outbox, people,
+    retention, transfer,
 };
 
 /// How much of what was erased.
@@ -136,6 +136,10 @@ pub(super) async fn in_rest(
 ) -> Result<Counts, sqlx::Error> {
     Ok(vec![
         ("group_texts", group_text::erase::erase(conn, person, held).await?),
+        (
+            "escalation_policies",
+            escalation::erase::erase_from_policies(conn, person).await?,
+        ),
         ("handovers", handover::erase::erase(conn, person, held).await?),
         ("line_findings", health::erase::erase(conn, person, held).await?),
         ("opt_outs", opt_out::erase::erase(conn, person, held).await?),

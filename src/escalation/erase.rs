@@ -46,11 +46,30 @@ pub async fn erase(
     sqlx::query!(
         "-- escalation.erase_person_from_steps
         update escalation_step
-        set to_identity = case when to_identity = $2 then $3 else to_identity end, 
+        set to_identity = case when to_identity = $2 then $3 else to_identity end,
             whom = case when whom = 'person:' || $2 then 'person:' || $3 else whom end
         where conversation_sid = $1 and (to_identity = $2 or whom = 'person:' || $2)",
         sid.as_str(),
         person.exact(),
+        person.pseudonym(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// Puts the pseudonym in the person's place in every version of the policies, by which nobody is reached through them any more.
+/// Answers of how many versions.
+pub async fn erase_from_policies(conn: &mut PgConnection, person: &Person) -> Result<i64, sqlx::Error> {
+    let quoted = serde_json::Value::from(person.exact()).to_string();
+    let erased = sqlx::query!(
+        r#"-- escalation.erase_person_from_policies
+        update escalation_policy_version
+        set created_by = case when created_by = $1 then $3 else created_by end,
+            document = replace(document::text, '"person": ' || $2, '"person": ' || to_json($3::text)::text)::jsonb
+        where created_by = $1 or position('"person": ' || $2 in document::text) > 0"#,
+        person.exact(),
+        quoted,
         person.pseudonym(),
     )
     .execute(conn)

@@ -104,6 +104,8 @@ fn of_put(error: PutAgentError) -> HandoverError {
         PutAgentError::VersionConflict { .. }
         | PutAgentError::TeamUnknown
         | PutAgentError::SupervisorUnknown
+        | PutAgentError::BackupUnknown
+        | PutAgentError::OwnBackup
         | PutAgentError::SupervisorCycle { .. } => HandoverError::LeaverGone,
     }
 }

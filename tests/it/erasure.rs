@@ -121,6 +121,7 @@ async fn our_people(app: &TestApp) {
             name: name.to_owned(),
             team: None,
             supervisor: supervisor.map(|one| one.parse().unwrap()),
+            backup: None,
             skills: BTreeSet::new(),
             capacity: None,
             left_at: None,

@@ -178,6 +178,7 @@ async fn who_an_entry_about_one_of_ours_is_about_goes_with_the_log() {
         name: "Maya Lopez".to_owned(),
         team: None,
         supervisor: None,
+        backup: None,
         skills: std::collections::BTreeSet::new(),
         capacity: None,
         left_at: None,

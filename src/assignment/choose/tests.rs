@@ -18,6 +18,7 @@ fn candidate(identity: &str, load: u32, status: Status) -> Candidate {
             name: identity.to_owned(),
             team: None,
             supervisor: None,
+            backup: None,
             skills: BTreeSet::new(),
             capacity: Some(3),
             left_at: None,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use hookswitch::api::auth::{self, Scope};
 use hookswitch::events::Via;
-use hookswitch::group_text::{NewGroupText, NewMember};
+use hookswitch::group_text::{Choice, NewGroupText, NewMember};
 use hookswitch::handover::{
     self, Counts, Filter, Handover, Line, NewHandover, Otherwise, Rule, Spread, State,
 };
@@ -115,6 +115,7 @@ impl Desk {
                 friendly_name: None,
                 attributes: None,
                 members: vec![handset, other, line],
+                choice: Choice::default(),
                 requested_by: "crm".to_owned(),
             };
             asked.push(self.app.app.api.group_texts.start(new).await.unwrap());
