@@ -128,9 +128,14 @@ impl Difference {
             let mut previous: Option<Option<String>> = None;
             let old: Vec<&Tenure> = stored.iter().filter(|tenure| tenure.line == line).collect();
             let mut matched = BTreeSet::new();
+            let begins: Vec<(Option<String>, Timestamp)> = spans
+                .iter()
+                .map(|span| (span.holder.clone(), span.from))
+                .collect();
             for span in spans {
                 let holder_before = previous.replace(span.holder.clone());
-                let known = closest(&old, &span, &matched);
+                let known =
+                    closest(&old, &span, &matched).or_else(|| begun_earlier(&old, &span, &begins, &matched));
                 matched.extend(known.map(|tenure| tenure.tenure_id));
                 let lease = leases
                     .get(&(sid.as_str().to_owned(), line.clone()))
@@ -196,6 +201,29 @@ fn closest<'a>(old: &[&'a Tenure], span: &Span, matched: &BTreeSet<Uuid>) -> Opt
         .filter(|tenure| !matched.contains(&tenure.tenure_id))
         .filter(|tenure| has_holder_of(tenure, span) && distance(tenure) <= SignedDuration::from_secs(1))
         .min_by_key(|tenure| distance(tenure))
+        .copied()
+}
+
+/// The stored tenure that this span is, known to have begun earlier: whose beginning lies in it, and is no other span's. A
+/// swap is confirmed by a look, which has no time of its own, and may come long after the process that asked for the
+/// change has died; the webhook of it tells when it was.
+fn begun_earlier<'a>(
+    old: &[&'a Tenure],
+    span: &Span,
+    begins: &[(Option<String>, Timestamp)],
+    matched: &BTreeSet<Uuid>,
+) -> Option<&'a Tenure> {
+    let is_another_s = |tenure: &Tenure| {
+        begins.iter().any(|(holder, from)| {
+            *holder == tenure.holder
+                && tenure.from.duration_since(*from).abs() <= SignedDuration::from_secs(1)
+        })
+    };
+    old.iter()
+        .filter(|tenure| !matched.contains(&tenure.tenure_id) && has_holder_of(tenure, span))
+        .filter(|tenure| tenure.from > span.from && span.to.is_none_or(|to| tenure.from < to))
+        .filter(|tenure| !is_another_s(tenure))
+        .min_by_key(|tenure| tenure.from)
         .copied()
 }
 

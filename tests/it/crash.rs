@@ -94,10 +94,26 @@ async fn assert_transferred(app: &TestApp, transfer: &Transfer, point: &str) {
         .await,
         0
     );
+    let told = tables::rows(
+        app,
+        "select concat_ws(' ', commit_xid, occurred_at, via, cause, data::text) from event where type = 'line.holder_changed'
+         order by commit_xid, event_id",
+    )
+    .await;
+    let tenures = tables::rows(
+        app,
+        "select concat_ws(' ', holder, during, cause, recorded_at, superseded_at) from tenure order by recorded_at, during",
+    )
+    .await;
     assert_eq!(
-        tables::count(app, "event where type = 'line.holder_changed'").await,
+        i64::try_from(told.len()).unwrap(),
         tables::count(app, "tenure where superseded_at is null").await,
-        "{point}: one entry of the log for every tenure"
+        "{point}: one entry of the log for every tenure: {told:#?} {tenures:#?}"
+    );
+    assert_eq!(
+        tables::count(app, "tenure where superseded_at is null and cause = 'upstream'").await,
+        0,
+        "{point}: {tenures:#?}"
     );
     assert_eq!(
         tables::count(app, "line_lease where transfer_id is not null").await,

@@ -102,7 +102,7 @@ const CONFINED: &[Confined] = &[
     },
     Confined {
         word: "env::var",
-        to: &["src/config.rs", "src/cli/"],
+        to: &["src/config", "src/cli/"],
         instead: "make it a setting of `config`, which reads the environment once",
     },
 ];
