@@ -6,7 +6,7 @@
 //! force; [`dry_run`] and [`backtest`] ask the same evaluator what would happen, and what would have happened.
 //!
 //! Deadlines are derived and kept nowhere but as the time at which to look again (`escalation_watch`): whatever changes a
-//! line marks it ([`follow`]), and each look begins anew with what is known.
+//! line marks it ([`mod@follow`]), and each look begins anew with what is known.
 //!
 //! Locks are taken in one order: the conversation, the transfer, the line's watch, the escalation.
 

@@ -1,5 +1,5 @@
 //! Deciding to whom the lines of a plan go: reads what is known of lines and people, and leaves it to the pure
-//! [`plan`](crate::handover::plan).
+//! [`plan`].
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
 //! Members who have opted out of a number of ours. Owns `opt_out`, `opt_out_concern` and `opt_out_policy`.
 //!
 //! It is seen in what members write ([`keywords`]) and in receipts with Twilio's 21610, where statements enter the mirror
-//! ([`follow`]), or set by hand ([`operations`]). It holds for a member and a number, in every group that has both. Nobody is
+//! ([`mod@follow`]), or set by hand ([`operations`]). It holds for a member and a number, in every group that has both. Nobody is
 //! removed from a group, since that would make a new thread on everybody's handset; what is done instead, a policy says
 //! ([`work`]), and whoever posts is told ([`check`]).
 //!

@@ -42,7 +42,7 @@ pub enum What {
 /// Why something began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// As [`When::as_str`].
+    /// As `When::as_str`.
     pub kind: &'static str,
     /// The same each time that it is derived.
     pub key: String,

@@ -16,7 +16,7 @@ const WAITS_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// How long a link to the bytes works.
 const LINK_LASTS: SignedDuration = SignedDuration::from_mins(5);
 
-/// Vec<u8> kept at most, of all media together; the oldest are forgotten first.
+/// Bytes kept at most, of all media together; the oldest are forgotten first.
 const CONTENT_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Default)]
