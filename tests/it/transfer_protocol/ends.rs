@@ -236,7 +236,9 @@ async fn while_twilio_is_down_everything_waits_and_says_why() {
     };
     app.app.api.outbox.send(meanwhile).await.unwrap();
     app.sandbox.set_faults(Faults::default()).unwrap();
-    app.settle_for(SignedDuration::from_mins(6)).await;
+    // The longest pause between two attempts, and the message after it.
+    app.settle_for(SignedDuration::from_mins(10)).await;
+    app.settle_for(SignedDuration::from_mins(1)).await;
     let author = "select author from message where body = 'See you on Friday'";
     assert_eq!(tables::rows(&app, author).await, ["jonas"]);
     let ended = app.transfer(offered.transfer_id).await;
