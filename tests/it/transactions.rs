@@ -6,7 +6,6 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hookswitch::db;
-use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
 use crate::support::database::{TestDatabase, database};
@@ -56,21 +55,4 @@ async fn what_is_written_after_a_begin_that_was_given_up_is_committed() {
             "given up after {waits} waits"
         );
     }
-}
-
-/// A wrong behaviour of sqlx 0.9 that we know of, and the reason for what our pool does with a connection that comes
-/// back. Where this fails, it is mended.
-#[tokio::test]
-async fn a_plain_pool_leaves_a_transaction_open_where_its_begin_is_given_up() {
-    let database = database().await;
-    let mut lost = 0;
-    for waits in 0..WAITS {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_with(database.options.clone())
-            .await
-            .unwrap();
-        lost += usize::from(!is_committed_after_giving_up(&database, &pool, pool.begin(), waits).await);
-    }
-    assert!(lost > 0);
 }
