@@ -95,8 +95,8 @@ pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool
     .await
 }
 
-/// Puts the pseudonym in the person's place, and empties what they wrote or what names them; an introduction is said by who
-/// got the line. What is at work is left, for its name is needed still. Answers of how many transfers.
+/// Puts the pseudonym in the person's place, and empties what they wrote or what names them. Why a line was taken from
+/// somebody is about them, whoever wrote it; an introduction is said by who got the line. What is at work is left, for its name is needed still. Answers of how many transfers.
 pub async fn erase(
     conn: &mut PgConnection,
     sid: &ConversationSid,
@@ -111,8 +111,8 @@ pub async fn erase(
             decided_by = case when decided_by = $2 then $4 else decided_by end,
             decided_as = case when decided_as = $2 then $4 else decided_as end,
             displaced = array_replace(displaced, $2, $4),
-            reason = case when requested_by = $2 or reason like any($3) then null else reason end,
-            note = case when requested_by = $2 or note like any($3) then null else note end,
+            reason = case when $2 in (requested_by, from_holder) or reason like any($3) then null else reason end,
+            note = case when $2 in (requested_by, from_holder) or note like any($3) then null else note end,
             introduction = case when $2 in (to_holder, requested_by) or introduction like any($3)
                                 then null else introduction end,
             waiting_error = case when waiting_error like any($3) then null else waiting_error end,

@@ -33,6 +33,8 @@ const REPLY: &str = "It is, until Friday.";
 const NAME: &str = "M. Lopez";
 const AWAY: &str = "at the dentist's";
 const INTRODUCTION: &str = "I take care of you from now on.";
+/// Why somebody else had the line taken from her.
+const WHY: &str = "the client asked for somebody who listens";
 
 pub(crate) fn number() -> Subject {
     Subject::Number(BUYER.parse().unwrap())
@@ -187,7 +189,8 @@ async fn offered_to_lena_and_maya(app: &TestApp, sid: &ConversationSid) {
          where transfer_id = '{id}' and identity = 'zoe';
          update transfer set to_holder = 'maya', decided_as = 'maya', displaced = array['maya', null],
             waiting_for = 'twilio', waiting_error = 'not \"maya\", {BUYER}', waiting_since = now()
-         where transfer_id = '{id}';"
+         where transfer_id = '{id}';
+         update transfer set requested_by = 'noor', note = '{WHY}', reason = '{WHY}' where from_holder = 'maya';"
     );
     sql::execute(app.pool(), &as_maya).await;
 }
@@ -250,7 +253,16 @@ pub(crate) const OF_BUYER: &[&str] = &[
     "Is it thre",
     "Is+it+thre",
 ];
-pub(crate) const OF_MAYA: &[&str] = &["maya", REPLY, "It+is%2C", "It%20is%2C", NAME, AWAY, INTRODUCTION];
+pub(crate) const OF_MAYA: &[&str] = &[
+    "maya",
+    REPLY,
+    "It+is%2C",
+    "It%20is%2C",
+    NAME,
+    AWAY,
+    INTRODUCTION,
+    WHY,
+];
 
 async fn swept(app: &TestApp) {
     let run = app
