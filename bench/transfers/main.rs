@@ -1,8 +1,8 @@
 //! How long it takes from accepting a transfer until the new holder may write. See bench/README.md.
 //!
 //! The service runs as it does in `hookswitch dev`, with a durable PostgreSQL of its own and the sandbox in Twilio's place,
-//! which adds no time of its own. Accepted is when the call to accept begins; may write is when the transfer is seen
-//! completed, since that and the ledger's new tenure are one transaction. What the same three calls take by themselves is
+//! which adds no time of its own. Accepted is when the call to accept begins; may write is when PostgreSQL tells of the transaction
+//! that completes the transfer, since that and the ledger's new tenure are one transaction. What the same three calls take by themselves is
 //! measured beside it.
 
 use std::collections::HashMap;
@@ -26,6 +26,7 @@ use hookswitch::transfer::{self, IfOpen, Kind, NewTransfer, State};
 use hookswitch::twilio::requests::ParticipantUpdate;
 use secrecy::SecretString;
 use sqlx::PgPool;
+use sqlx::postgres::PgListener;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -41,10 +42,10 @@ struct Args {
     /// Transfers that are measured.
     #[arg(long, default_value_t = 300)]
     transfers: usize,
-    /// Transfers before that, which are not.
-    #[arg(long, default_value_t = 30)]
+    /// Transfers before that, which are not: until each connection has met each statement.
+    #[arg(long, default_value_t = 100)]
     warm_up: usize,
-    /// Twilio refuses to replace an identity: the new holder is added and the old one removed, by one call more.
+    /// Twilio refuses to replace an identity: the new holder is added and the old one removed, by two calls more.
     #[arg(long)]
     add_remove: bool,
     /// The p99 of what we add to the three calls may be so many milliseconds; more fails the run. 0 for no limit.
@@ -156,15 +157,17 @@ impl Stage {
             })
             .await?;
         let mut conn = self.app.pool.acquire().await?;
+        let mut news = PgListener::connect_with(&self.app.pool).await?;
+        news.listen(hookswitch::events::CHANNEL).await?;
         let began = Instant::now();
         transfers.accept(offered.transfer_id, to.as_str()).await?;
         loop {
+            tokio::time::timeout(PATIENCE, news.recv()).await??;
+            let took = began.elapsed();
             let seen = transfer::find(&mut conn, offered.transfer_id).await?;
             match seen.context("it is there")?.state {
-                State::Completed => return Ok(began.elapsed()),
-                State::Swapping if began.elapsed() < PATIENCE => {
-                    tokio::time::sleep(Duration::from_micros(500)).await;
-                }
+                State::Completed => return Ok(took),
+                State::Swapping => {}
                 state => bail!("the transfer is {}", state.as_str()),
             }
         }
