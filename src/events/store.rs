@@ -26,19 +26,16 @@ pub struct EventRow {
 /// Writes entries in their order, within the transaction of what they tell, and tells who waits for entries when it
 /// commits.
 pub async fn append(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    append_unannounced(conn, events).await?;
-    sqlx::query!("select pg_notify('hookswitch_event', '')")
-        .execute(conn)
-        .await?;
-    Ok(())
+    write(conn, events, true).await
 }
 
 /// As [`append`], for a caller that announces the entries itself once they are committed
 /// ([`crate::db::Notices::announce`]): commits that notify wait for each other, all over the server.
 pub async fn append_unannounced(conn: &mut PgConnection, events: &[NewEvent]) -> Result<(), sqlx::Error> {
+    write(conn, events, false).await
+}
+
+async fn write(conn: &mut PgConnection, events: &[NewEvent], announced: bool) -> Result<(), sqlx::Error> {
     if events.is_empty() {
         return Ok(());
     }
@@ -70,13 +67,15 @@ pub async fn append_unannounced(conn: &mut PgConnection, events: &[NewEvent]) ->
     let data: Vec<String> = events.iter().map(|event| event.data.to_string()).collect();
     sqlx::query!(
         "-- events.append
-        insert into event (commit_xid, type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at,
-            recorded_at, data)
-        select (select log_xid()), type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data
-        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                    $8::timestamptz[], $9::timestamptz[], $10::text[]) with ordinality
-            as entry (type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data, place)
-        order by place",
+        with written as (
+            insert into event (commit_xid, type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at,
+                recorded_at, data)
+            select (select log_xid()), type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data
+            from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                        $8::timestamptz[], $9::timestamptz[], $10::text[]) with ordinality
+                as entry (type, account_sid, conversation_sid, subject, actor, via, cause, occurred_at, recorded_at, data, place)
+            order by place)
+        select pg_notify('hookswitch_event', '') where $11",
         &kinds as _,
         &accounts as _,
         &conversations as _,
@@ -87,6 +86,7 @@ pub async fn append_unannounced(conn: &mut PgConnection, events: &[NewEvent]) ->
         &occurred as _,
         &recorded as _,
         &data,
+        announced,
     )
     .execute(conn)
     .await?;

@@ -34,7 +34,8 @@ use crate::{events, ledger};
 pub use change::{Change, Observed};
 pub use fold::Revisions;
 pub use store::{
-    Inventory, inventory, inventory_from, mark_verified_as_of, revision_of_message, revisions_of_conversation,
+    Inventory, Standing, inventory, inventory_from, mark_verified_as_of, revision_of_message,
+    revisions_of_conversation, standing,
 };
 pub use version::{Stamp, Verdict, Version, Weighed};
 

@@ -10,10 +10,12 @@ use crate::queue::{Lease, NewTask, Task};
 pub async fn put(conn: &mut PgConnection, task: &NewTask, now: Timestamp) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- queue.put
-        insert into task (kind, order_key, unique_key, payload, run_at, attempts_max, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7)
-        on conflict (kind, unique_key) where state = 'ready' and unique_key is not null do update
-        set payload = excluded.payload, run_at = least(task.run_at, excluded.run_at)",
+        with put as (
+            insert into task (kind, order_key, unique_key, payload, run_at, attempts_max, created_at)
+            values ($1, $2, $3, $4, $5, $6, $7)
+            on conflict (kind, unique_key) where state = 'ready' and unique_key is not null do update
+            set payload = excluded.payload, run_at = least(task.run_at, excluded.run_at))
+        select pg_notify('hookswitch_task', '')",
         task.kind,
         task.order_key,
         task.unique_key,
@@ -22,11 +24,8 @@ pub async fn put(conn: &mut PgConnection, task: &NewTask, now: Timestamp) -> Res
         task.attempts_max,
         now.to_sqlx() as _,
     )
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
-    sqlx::query!("select pg_notify('hookswitch_task', '')")
-        .execute(conn)
-        .await?;
     Ok(())
 }
 

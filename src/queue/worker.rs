@@ -80,7 +80,8 @@ impl Worker {
             let woken = wake.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            let claimed = match self.claim(self.settings.concurrency - running.len()).await {
+            let room = self.settings.concurrency - running.len();
+            let claimed = match self.claim(room).await {
                 Ok(tasks) => tasks,
                 Err(error) => {
                     warn!(
@@ -92,15 +93,11 @@ impl Worker {
                     continue;
                 }
             };
-            let more_may_wait =
-                !claimed.is_empty() && running.len() + claimed.len() < self.settings.concurrency;
             for task in claimed {
                 let worker = self.clone();
                 running.spawn(async move { worker.run_one(task).await });
             }
-            if more_may_wait {
-                continue;
-            }
+            // It asked for as many as there is room for: where fewer came, no more can be claimed now.
             let pause = self.pause(running.len()).await;
             tokio::select! {
                 () = cancel.cancelled() => {}

@@ -54,8 +54,7 @@ impl Transfers {
         transfer.swap_deadline_at = Some(now + signed(self.settings.swap_timeout));
         transfer.updated_at = now;
         store::update(conn, &transfer).await?;
-        candidate::settle(conn, &transfer, "accepted", Some(&actor.by), now).await?;
-        candidate::withdraw_the_rest(conn, &transfer).await?;
+        candidate::settle_all(conn, &transfer, "accepted", Some(&actor.by), now).await?;
         put_swap(conn, &transfer, now).await?;
         let kind = EventKind::TransferAccepted;
         tell(conn, &transfer, kind, &actor.by, Via::Api, now).await?;
@@ -102,8 +101,7 @@ impl Transfers {
     ) -> Result<Transfer, DecideError> {
         let now = self.clock.now();
         let mut transfer = lock_offered(conn, transfer_id, now).await?;
-        candidate::settle(conn, &transfer, "withdrawn", Some(by), now).await?;
-        candidate::withdraw_the_rest(conn, &transfer).await?;
+        candidate::settle_all(conn, &transfer, "withdrawn", Some(by), now).await?;
         transfer.decided_by = Some(by.to_owned());
         end(conn, &mut transfer, State::Cancelled, now).await?;
         let kind = EventKind::TransferCancelled;

@@ -146,17 +146,26 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Nobody else is asked any more.
-pub(super) async fn withdraw_the_rest(
+/// As [`settle`], and nobody else is asked any more.
+pub(super) async fn settle_all(
     conn: &mut PgConnection,
     transfer: &Transfer,
+    state: &str,
+    by: Option<&str>,
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "-- transfer.withdraw_candidates
-        update transfer_candidate set state = 'withdrawn'
-        where conversation_sid = $1 and transfer_id = $2 and state = 'waiting'",
+        "-- transfer.settle_candidates
+        update transfer_candidate
+        set answered_by = case state when 'offered' then $4 end,
+            answered_at = case state when 'offered' then $5::timestamptz end,
+            state = case state when 'offered' then $3 else 'withdrawn' end
+        where conversation_sid = $1 and transfer_id = $2 and state in ('offered', 'waiting')",
         transfer.conversation_sid.as_str(),
         transfer.transfer_id,
+        state,
+        by,
+        now.to_sqlx() as _,
     )
     .execute(conn)
     .await?;

@@ -451,8 +451,7 @@ pub(super) async fn supersede(
     new: &mut Transfer,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    candidate::settle(conn, &open, "withdrawn", Some(&new.requested_by), now).await?;
-    candidate::withdraw_the_rest(conn, &open).await?;
+    candidate::settle_all(conn, &open, "withdrawn", Some(&new.requested_by), now).await?;
     if open.state == State::Swapping {
         // Its task comes before the new one's, and may wait for its next attempt: it wakes, and finds that it has no more to do.
         put_swap(conn, &open, now).await?;

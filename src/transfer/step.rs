@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::transfer::{Step, Transfer};
 
-/// Writes down that something is about to be tried; answers its number.
+/// Writes down that something is about to be tried, and since when the transfer's line is contested; answers the step's
+/// number.
 pub(super) async fn begin(
     conn: &mut PgConnection,
     transfer: &Transfer,
@@ -16,6 +17,8 @@ pub(super) async fn begin(
 ) -> Result<i32, sqlx::Error> {
     let row = sqlx::query!(
         r#"-- transfer.begin_step
+        with contested as (
+            update transfer set contested_from = $5, updated_at = $4 where conversation_sid = $1 and transfer_id = $2)
         insert into transfer_step (conversation_sid, transfer_id, step_number, action, started_at)
         select $1, $2, coalesce(max(step_number), 0) + 1, $3, $4 from transfer_step
         where conversation_sid = $1 and transfer_id = $2
@@ -24,6 +27,7 @@ pub(super) async fn begin(
         transfer.transfer_id,
         action,
         now.to_sqlx() as _,
+        transfer.contested_from.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
     )
     .fetch_one(conn)
     .await?;

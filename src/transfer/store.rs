@@ -130,9 +130,15 @@ pub(super) async fn insert(conn: &mut PgConnection, transfer: &Transfer) -> Resu
 }
 
 /// Writes what may change of a transfer that the caller has locked.
+///
+/// Where it is completed, one is on the line and nobody else: what earlier transfers left uncertain about it is so no more.
 pub(super) async fn update(conn: &mut PgConnection, transfer: &Transfer) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- transfer.update
+        with certain as (
+            update transfer set contested_to = $11
+            where $3 = 'completed' and conversation_sid = $1 and line = $21 and transfer_id <> $2
+              and contested_from is not null and contested_to is null and finished_at is not null)
         update transfer
         set state = $3, decided_by = $4, outcome_code = $5, outcome_detail = $6, method = $7, swap_deadline_at = $8,
             contested_from = $9, contested_to = $10, updated_at = $11, finished_at = $12, to_holder = $13, decided_as = $14,
@@ -159,6 +165,7 @@ pub(super) async fn update(conn: &mut PgConnection, transfer: &Transfer) -> Resu
         transfer.waiting.as_ref().map(|waiting| waiting.what.as_str()),
         transfer.waiting.as_ref().and_then(|waiting| waiting.error.as_deref()),
         transfer.waiting.as_ref().map(|waiting| waiting.since.to_sqlx()) as _,
+        transfer.line.as_str(),
     )
     .execute(conn)
     .await?;
@@ -313,27 +320,6 @@ pub(super) async fn coming_to(conn: &mut PgConnection, identity: &str) -> Result
     )
     .fetch_one(conn)
     .await
-}
-
-/// Ends the stretches of a line in which it was not certain who had it and which earlier transfers left open: now it is.
-pub(super) async fn end_contested(
-    conn: &mut PgConnection,
-    completed: &Transfer,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "-- transfer.end_contested
-        update transfer set contested_to = $4
-        where conversation_sid = $1 and line = $2 and transfer_id <> $3
-          and contested_from is not null and contested_to is null and finished_at is not null",
-        completed.conversation_sid.as_str(),
-        completed.line.as_str(),
-        completed.transfer_id,
-        now.to_sqlx() as _,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// When a line changed hands after a moment, oldest first.

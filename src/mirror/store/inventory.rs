@@ -26,6 +26,42 @@ pub async fn revisions_of_conversation(
     Ok(rows.into_iter().map(|row| (row.sid, row.revision)).collect())
 }
 
+/// How a conversation stands in the mirror, for who is about to read it at Twilio.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// Twilio's word; none where only members of the conversation are known.
+    pub state: Option<String>,
+    /// The members who are not gone, with the lines that they are on.
+    pub members: Vec<(String, Option<String>)>,
+    /// Of the conversation and of all who ever were members.
+    pub revisions: Revisions,
+}
+
+/// How a conversation and its participants stand.
+pub async fn standing(conn: &mut PgConnection, conversation_sid: &str) -> Result<Standing, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- mirror.standing
+        select conversation_sid as "sid!", revision as "revision!", false as "is_member!", state, null as line, false as "is_gone!"
+        from conversation where conversation_sid = $1
+        union all
+        select participant_sid, revision, true, null, projected_address, removed_at is not null
+        from participant where conversation_sid = $1"#,
+        conversation_sid,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut standing = Standing::default();
+    for row in rows {
+        standing.revisions.insert(row.sid.clone(), row.revision);
+        if !row.is_member {
+            standing.state = row.state;
+        } else if !row.is_gone {
+            standing.members.push((row.sid, row.line));
+        }
+    }
+    Ok(standing)
+}
+
 /// As [`revisions_of_conversation`], of one message.
 pub async fn revision_of_message(
     conn: &mut PgConnection,

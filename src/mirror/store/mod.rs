@@ -31,7 +31,8 @@ use user::{load_users, save_users};
 pub(super) use versions::keep_versions;
 
 pub use inventory::{
-    Inventory, inventory, inventory_from, mark_verified_as_of, revision_of_message, revisions_of_conversation,
+    Inventory, Standing, inventory, inventory_from, mark_verified_as_of, revision_of_message,
+    revisions_of_conversation, standing,
 };
 
 /// Loads and locks what the changes touch.

@@ -2,15 +2,13 @@
 
 use tracing::warn;
 
-use super::{Reason, Run, SETTLED_AFTER, Seen, Stop};
-use crate::config::TransferMethod;
+use super::{Ended, Reason, Run, SETTLED_AFTER, Seen, Stop};
 use crate::ids::ParticipantSid;
 use crate::mirror::change::ParticipantChange;
-use crate::mirror::read::ParticipantRow;
 use crate::mirror::{self, Change, Version, project};
 use crate::projection::read::Failure;
 use crate::queue::Outcome;
-use crate::transfer::{State, step as steps, store};
+use crate::transfer::{State, step as steps};
 use crate::twilio::model::Participant;
 use crate::twilio::requests::{Member, NewParticipant, ParticipantUpdate};
 use crate::twilio::{Class, Error as TwilioError};
@@ -18,67 +16,67 @@ use crate::twilio::{Class, Error as TwilioError};
 impl Run<'_> {
     /// Reads the members at Twilio. The state of the conversation is the mirror's, where that says that it is open and
     /// nothing has gone wrong yet; else it is read too.
-    pub(super) async fn look(&self) -> Result<Seen, Failure> {
+    ///
+    /// Meanwhile it is written down what became of the last step: nothing that follows needs it.
+    pub(super) async fn look(&mut self) -> Result<Seen, Failure> {
+        let ended = self.ended.take();
+        let (seen, written) = futures_util::join!(self.look_at_twilio(), self.write_down(ended));
+        written?;
+        seen
+    }
+
+    async fn look_at_twilio(&self) -> Result<Seen, Failure> {
         let sid = &self.hold.transfer.conversation_sid;
-        let mut conn = self.hold.swap.pool.acquire().await?;
-        let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
-        let known = mirror::read::conversation(&mut conn, sid.as_str())
-            .await?
-            .and_then(|row| row.state);
-        let members = mirror::read::participants(&mut conn, sid.as_str()).await?;
-        drop(conn);
-        let mut changes = Vec::new();
-        let open = known.filter(|state| !self.in_doubt && matches!(state.as_str(), "active" | "inactive"));
-        let conversation_state = if let Some(state) = open {
-            Some(state)
+        // While all goes well, what stood in the mirror when the run began will do: where a row has changed since, the
+        // answer settles nothing about it.
+        let standing = if self.in_doubt {
+            let mut conn = self.hold.swap.pool.acquire().await?;
+            mirror::standing(&mut conn, sid.as_str()).await?
         } else {
-            match self.account.client.fetch_conversation(sid).await {
+            self.standing.clone()
+        };
+        let mut seen = Seen {
+            conversation_state: standing.state,
+            participants: Vec::new(),
+            changes: Vec::new(),
+            revisions: standing.revisions,
+        };
+        let is_open = matches!(seen.conversation_state.as_deref(), Some("active" | "inactive"));
+        if self.in_doubt || !is_open {
+            seen.conversation_state = match self.account.client.fetch_conversation(sid).await {
                 Ok(conversation) => {
-                    changes.extend(project::conversation(&conversation));
+                    seen.changes.extend(project::conversation(&conversation));
                     Some(conversation.state.to_string())
                 }
                 Err(TwilioError::NotFound { .. }) => None,
                 Err(error) => return Err(error.into()),
+            };
+        }
+        match self.account.client.list_participants(sid).all().await {
+            Err(TwilioError::NotFound { .. }) => seen.conversation_state = None,
+            Err(error) => return Err(error.into()),
+            Ok(participants) => {
+                seen.changes
+                    .extend(participants.iter().filter_map(project::participant));
+                seen.changes.extend(self.gone(&standing.members, &participants));
+                seen.participants = participants;
             }
-        };
-        let participants = match self.account.client.list_participants(sid).all().await {
-            Err(TwilioError::NotFound { .. }) => {
-                return Ok(Seen {
-                    conversation_state: None,
-                    participants: Vec::new(),
-                    changes,
-                    revisions,
-                });
-            }
-            other => other?,
-        };
-        changes.extend(participants.iter().filter_map(project::participant));
-        changes.extend(self.gone(&members, &participants));
-        Ok(Seen {
-            conversation_state,
-            participants,
-            changes,
-            revisions,
-        })
+        }
+        Ok(seen)
     }
 
     /// Who was on the line and is not listed any more: gone by now, which the ledger must not wait for a webhook to hear.
-    fn gone(&self, known: &[ParticipantRow], listed: &[Participant]) -> Vec<Change> {
-        let known = known.iter().filter(|one| {
-            one.removed_at.is_none()
-                && one.projected_address.as_deref() == Some(self.hold.transfer.line.as_str())
-        });
-        let absent = known.filter(|one| {
-            listed
-                .iter()
-                .all(|other| other.sid.as_str() != one.participant_sid)
-        });
+    fn gone(&self, known: &[(String, Option<String>)], listed: &[Participant]) -> Vec<Change> {
+        let on_line = known
+            .iter()
+            .filter(|(_, line)| line.as_deref() == Some(self.hold.transfer.line.as_str()));
+        let absent = on_line.filter(|(sid, _)| listed.iter().all(|other| other.sid.as_str() != sid));
         // Not before anybody who is listed was last changed, where our clock is behind Twilio's.
         let latest = listed.iter().filter_map(|one| Some(one.date_updated?.at)).max();
         let at = self.removed_at.unwrap_or_else(|| self.hold.swap.clock.now());
         let at = latest.map_or(at, |latest| at.max(latest));
         absent
-            .filter_map(|one| ParticipantSid::try_from(one.participant_sid.as_str()).ok())
+            .filter_map(|(sid, _)| ParticipantSid::try_from(sid.as_str()).ok())
             .map(|participant_sid| {
                 Change::Participant(ParticipantChange {
                     conversation_sid: self.hold.transfer.conversation_sid.clone(),
@@ -104,13 +102,14 @@ impl Run<'_> {
             .client
             .update_participant(&self.hold.transfer.conversation_sid, &participant_sid, &update)
             .await;
-        self.finish(step, called.as_ref().err()).await?;
+        self.end_step(step, called.as_ref().err());
         match called {
             Ok(_) => Ok(None),
             Err(error) if error.code() == Some(50444) => {
                 let now = self.hold.swap.clock.now();
                 let mut conn = self.hold.swap.pool.acquire().await?;
                 steps::learn_method(&mut conn, &self.hold.transfer.account_sid, true, now).await?;
+                self.update_refused = true;
                 Ok(None)
             }
             Err(error) => {
@@ -146,7 +145,7 @@ impl Run<'_> {
             .client
             .create_participant(&self.hold.transfer.conversation_sid, &new)
             .await;
-        self.finish(step, called.as_ref().err()).await?;
+        self.end_step(step, called.as_ref().err());
         match called {
             Ok(_) if !is_person => Ok(None),
             Ok(added) => self.copy_read_horizon(&added, old).await.map(|()| None),
@@ -195,7 +194,7 @@ impl Run<'_> {
             .client
             .delete_participant(&self.hold.transfer.conversation_sid, &participant_sid)
             .await;
-        self.finish(step, called.as_ref().err()).await?;
+        self.end_step(step, called.as_ref().err());
         match called {
             Ok(()) => {
                 self.removed_at = Some(self.hold.swap.clock.now());
@@ -247,14 +246,6 @@ impl Run<'_> {
         Outcome::Wait(SETTLED_AFTER)
     }
 
-    pub(super) async fn update_refused(&self) -> Result<bool, Stop> {
-        if self.account.transfer_method == TransferMethod::AddRemove {
-            return Ok(true);
-        }
-        let mut conn = self.hold.swap.pool.acquire().await?;
-        Ok(steps::update_refused(&mut conn, &self.hold.transfer.account_sid).await?)
-    }
-
     /// Writes down what is about to be tried, and that the line is contested from now on.
     async fn begin(&mut self, action: &str) -> Result<i32, Stop> {
         let now = self.hold.swap.clock.now();
@@ -262,30 +253,31 @@ impl Run<'_> {
         self.hold.check_fences(&mut transaction).await?;
         self.hold.transfer.contested_from.get_or_insert(now);
         self.hold.transfer.updated_at = now;
-        store::update(&mut transaction, &self.hold.transfer).await?;
         let step = steps::begin(&mut transaction, &self.hold.transfer, action, now).await?;
         transaction.commit().await?;
         Ok(step)
     }
 
-    async fn finish(&self, step: i32, error: Option<&TwilioError>) -> Result<(), Stop> {
-        let (outcome, detail) = match error {
-            None => ("done", None),
-            Some(TwilioError::OutcomeUnknown { .. }) => ("unknown", error.map(ToString::to_string)),
-            Some(_) => ("refused", error.map(ToString::to_string)),
+    /// What became of a step is written down beside the next look, or before the run ends.
+    fn end_step(&mut self, number: i32, error: Option<&TwilioError>) {
+        let outcome = match error {
+            None => "done",
+            Some(TwilioError::OutcomeUnknown { .. }) => "unknown",
+            Some(_) => "refused",
         };
-        let now = self.hold.swap.clock.now();
-        let mut conn = self.hold.swap.pool.acquire().await?;
-        steps::end(
-            &mut conn,
-            &self.hold.transfer,
-            step,
+        self.ended = Some(Ended {
+            number,
             outcome,
-            detail.as_deref(),
-            now,
-        )
-        .await?;
-        Ok(())
+            detail: error.map(ToString::to_string),
+            at: self.hold.swap.clock.now(),
+        });
+    }
+
+    pub(super) async fn write_down(&self, ended: Option<Ended>) -> Result<(), sqlx::Error> {
+        let Some(ended) = ended else { return Ok(()) };
+        let mut conn = self.hold.swap.pool.acquire().await?;
+        let (transfer, detail) = (&self.hold.transfer, ended.detail.as_deref());
+        steps::end(&mut conn, transfer, ended.number, ended.outcome, detail, ended.at).await
     }
 }
 

@@ -125,7 +125,10 @@ impl Hold<'_> {
         if let Some((observed, revisions)) = seen {
             projection::commit(&mut transaction, observed, Via::Rest, Some(revisions), now).await?;
         }
-        self.check_fences(&mut transaction).await?;
+        if !queue::finish(&mut transaction, self.task.lease).await? {
+            return Err(Stop::Fenced);
+        }
+        self.check_line(&mut transaction).await?;
         self.transfer.state = state;
         self.transfer.updated_at = now;
         self.transfer.finished_at = Some(now);
@@ -137,10 +140,6 @@ impl Hold<'_> {
             self.transfer.contested_to = Some(now);
         }
         store::update(&mut transaction, &self.transfer).await?;
-        if state == State::Completed {
-            // One is on the line, and nobody else: whatever was uncertain about it before is so no more.
-            store::end_contested(&mut transaction, &self.transfer, now).await?;
-        }
         let (sid, line) = (
             self.transfer.conversation_sid.as_str(),
             self.transfer.line.as_str(),
@@ -160,9 +159,6 @@ impl Hold<'_> {
             now,
         )
         .await?;
-        if !queue::finish(&mut transaction, self.task.lease).await? {
-            return Err(Stop::Fenced);
-        }
         transaction.commit().await?;
         info!(
             state = state.as_str(),
@@ -212,14 +208,24 @@ impl Hold<'_> {
         Ok(())
     }
 
+    /// Both fences hold, and do so until the transaction ends.
     pub(super) async fn check_fences(&self, conn: &mut PgConnection) -> Result<(), Stop> {
+        if !queue::is_held(conn, self.task.lease).await? {
+            return Err(Stop::Fenced);
+        }
+        self.check_line(conn).await
+    }
+
+    async fn check_line(&self, conn: &mut PgConnection) -> Result<(), Stop> {
         let (sid, line) = (
             self.transfer.conversation_sid.as_str(),
             self.transfer.line.as_str(),
         );
-        let held = queue::is_held(conn, self.task.lease).await?
-            && ledger::line_fence_holds(conn, sid, line, self.lease).await?;
-        if held { Ok(()) } else { Err(Stop::Fenced) }
+        if ledger::line_fence_holds(conn, sid, line, self.lease).await? {
+            Ok(())
+        } else {
+            Err(Stop::Fenced)
+        }
     }
 }
 

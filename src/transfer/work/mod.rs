@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
+use crate::config::TransferMethod;
 use crate::db;
 use crate::events::{Kind as EventKind, Via};
 use crate::ids::PhoneNumber;
 use crate::ledger::{self, Lease};
-use crate::mirror::{Change, Revisions};
+use crate::mirror::{self, Change, Revisions, Standing};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
 use crate::transfer::machine::{Next, Seat, Situation, next};
@@ -69,6 +70,20 @@ struct Run<'a> {
     waits_for: Reason,
     /// When Twilio answered that somebody is off the line.
     removed_at: Option<Timestamp>,
+    /// The mirror, when the run began.
+    standing: Standing,
+    /// Twilio said 50444 to an update of the account's, or it is never to be asked for one.
+    update_refused: bool,
+    /// The last step, until it is written down.
+    ended: Option<Ended>,
+}
+
+/// What became of a step.
+struct Ended {
+    number: i32,
+    outcome: &'static str,
+    detail: Option<String>,
+    at: Timestamp,
 }
 
 /// What Twilio shows, and what the mirror had when we asked.
@@ -200,6 +215,11 @@ impl Swap {
         let Some(transfer) = transfer.filter(|transfer| transfer.state == State::Swapping) else {
             return Ok((None, Outcome::Done));
         };
+        let standing = mirror::standing(&mut transaction, transfer.conversation_sid.as_str()).await?;
+        let update_refused = match account.map(|account| account.transfer_method) {
+            None | Some(TransferMethod::AddRemove) => true,
+            Some(_) => steps::update_refused(&mut transaction, &transfer.account_sid).await?,
+        };
         transaction.commit().await?;
         let lease = match taken {
             Ok(lease) => lease,
@@ -224,8 +244,14 @@ impl Swap {
             in_doubt,
             waits_for: Reason::only("activation"),
             removed_at: None,
+            standing,
+            update_refused,
+            ended: None,
         };
-        let outcome = run.work().await?;
+        let outcome = run.work().await;
+        let ended = run.ended.take();
+        run.write_down(ended).await?;
+        let outcome = outcome?;
         let reason = matches!(outcome, Outcome::Wait(_)).then_some(run.waits_for);
         Ok((reason, outcome))
     }
@@ -300,7 +326,6 @@ impl Run<'_> {
                 Err(failure) if self.hold.is_overdue() => return self.hold.end_unread(&root(&failure)).await,
                 other => other?,
             };
-            let update_refused = self.update_refused().await?;
             let step = next(&Situation {
                 conversation_state: seen.conversation_state.as_deref(),
                 seats: &seats(&seen.participants),
@@ -309,7 +334,7 @@ impl Run<'_> {
                 displaced: &self.hold.transfer.displaced,
                 to: self.hold.transfer.to(),
                 method: self.account.transfer_method,
-                update_refused,
+                update_refused: self.update_refused,
             });
             match step {
                 Next::Confirmed => return self.complete(&seen, method).await,
