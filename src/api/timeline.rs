@@ -1,8 +1,8 @@
 //! `/v1/conversations/{conversation_sid}/timeline`: one ordered list of all that matters to an auditor, from the
 //! mirror, the ledger and the log.
 //!
-//! Messages are many and are read page by page; everything else of a conversation is little, and is read whole, laid
-//! beside them and cut to the page.
+//! Messages and entries of the log may be many and are read page by page; members and tenures are few, and are read whole.
+//! All is laid side by side and cut to the page.
 
 use axum::Json;
 use axum::extract::State;
@@ -40,6 +40,13 @@ const LOGGED: &[Kind] = &[
     Kind::TransferDeclined,
     Kind::TransferCancelled,
     Kind::TransferExpired,
+    Kind::TransferSuperseded,
+    Kind::TransferExhausted,
+    Kind::TransferSkipped,
+    Kind::TransferThreadRead,
+    Kind::TransferWaiting,
+    Kind::TransferIntroduced,
+    Kind::TransferIntroductionFailed,
     Kind::TransferFailed,
     Kind::TransferNeedsAttention,
     Kind::LineAssigned,
@@ -53,6 +60,15 @@ const LOGGED: &[Kind] = &[
     Kind::EscalationStopped,
     Kind::EscalationEnded,
     Kind::EscalationNeedsPerson,
+    Kind::OptOutRecorded,
+    Kind::OptOutCleared,
+    Kind::OptOutWarned,
+    Kind::OptOutHeld,
+    Kind::OptOutAllowed,
+    Kind::OptOutStopped,
+    Kind::OptOutClosing,
+    Kind::OptOutClosed,
+    Kind::OptOutCloseFailed,
 ];
 
 /// One thing that happened in a conversation.
@@ -122,6 +138,16 @@ pub(super) enum Happening {
         #[schema(value_type = Object)]
         data: Option<Box<RawValue>>,
     },
+    /// A member opted out or in again, or something was done about it here.
+    OptOut {
+        /// `opt_out.recorded`, `opt_out.held`, …
+        event: String,
+        /// Who did it, where somebody did.
+        actor: Option<String>,
+        via: String,
+        #[schema(value_type = Object)]
+        data: Option<Box<RawValue>>,
+    },
     /// The conversation's state changed at Twilio; `to` is `removed` where the conversation was.
     StateChanged {
         from: Option<String>,
@@ -140,7 +166,7 @@ enum Rank {
     Holder,
     Transfer,
     Message,
-    Escalation,
+    Consequence,
     Left,
 }
 
@@ -176,7 +202,7 @@ impl Place {
         match self.rank {
             Rank::State | Rank::Joined | Rank::Holder | Rank::Transfer => (self.at.0, i64::MIN, ""),
             Rank::Message => (self.at.0, self.index, &self.id),
-            Rank::Escalation | Rank::Left => (self.at.0, i64::MAX, ""),
+            Rank::Consequence | Rank::Left => (self.at.0, i64::MAX, ""),
         }
     }
 }
@@ -262,16 +288,22 @@ async fn find(
     let after = wanted.after.as_ref().map(Dated::key);
     let messages = messages(conn, sid, surroundings.moment, after, wanted.rows(), may_audit).await?;
     let kinds: Vec<&str> = LOGGED.iter().copied().map(Kind::as_str).collect();
-    let logged = events::of_conversation(conn, sid.as_str(), &kinds).await?;
+    let moment = surroundings.moment;
+    let logged = events::of_timeline(
+        conn,
+        sid.as_str(),
+        &kinds,
+        after.map(|after| after.at.0),
+        moment.map(|moment| moment.as_of),
+        // The log says when it learnt of a thing, as everything else does.
+        moment.map(|moment| moment.known_at),
+        wanted.rows(),
+    )
+    .await?;
 
     let mut found: Vec<(Place, Found)> = members(surroundings)
         .chain(holders(surroundings.ledger.tenures()))
-        .chain(
-            logged
-                .into_iter()
-                .filter(|row| was_logged(row, surroundings.moment))
-                .filter_map(logged_entry),
-        )
+        .chain(logged.into_iter().filter_map(logged_entry))
         .map(|(place, what)| {
             let at = place.at.0;
             (place, Found::Other(at, what))
@@ -314,11 +346,6 @@ async fn messages(
             (place, FoundMessage::then(past, may_audit))
         })
         .collect())
-}
-
-/// The log says when it learnt of a thing, as everything else does.
-fn was_logged(row: &EventRow, moment: Option<Moment>) -> bool {
-    moment.is_none_or(|moment| row.occurred_at <= moment.as_of && row.recorded_at <= moment.known_at)
 }
 
 fn members(surroundings: &Surroundings) -> impl Iterator<Item = (Place, Happening)> {
@@ -384,7 +411,16 @@ fn logged_entry(row: EventRow) -> Option<(Place, Happening)> {
                 via: row.via,
                 data: raw(Some(row.data)),
             };
-            (Rank::Escalation, what)
+            (Rank::Consequence, what)
+        }
+        _ if row.kind.starts_with("opt_out.") => {
+            let what = Happening::OptOut {
+                event: row.kind,
+                actor: row.actor,
+                via: row.via,
+                data: raw(Some(row.data)),
+            };
+            (Rank::Consequence, what)
         }
         _ => {
             let what = Happening::Transfer {

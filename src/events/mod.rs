@@ -19,7 +19,7 @@ pub use erase::{
     of_conversation as of_conversation_for_erasure,
 };
 pub use store::{
-    EventRow, append, append_unannounced, end, last_via, lift_above_restored_log, of_conversation, page,
+    EventRow, append, append_unannounced, end, last_via, lift_above_restored_log, of_timeline, page,
     page_of_conversation,
 };
 

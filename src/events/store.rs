@@ -178,21 +178,43 @@ pub async fn end(conn: &mut PgConnection) -> Result<Option<Position>, sqlx::Erro
     }))
 }
 
-/// All entries of some kinds of one conversation, in the log's order.
-pub async fn of_conversation(
+/// Entries of some kinds of one conversation by the times of what they tell: all of the time `since`, and the first ones
+/// after it, `limit` of them if there are so many, with all of the last one's time. `until` and `known_until` leave out
+/// what happened, and what was recorded, later.
+pub async fn of_timeline(
     conn: &mut PgConnection,
     conversation_sid: &str,
     kinds: &[&str],
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    known_until: Option<Timestamp>,
+    limit: i64,
 ) -> Result<Vec<EventRow>, sqlx::Error> {
     let rows = sqlx::query!(
-        "-- events.of_conversation
-        select commit_xid, event_id, type, account_sid, conversation_sid, subject, actor, via, cause,
-               occurred_at, recorded_at, data
-        from event
-        where conversation_sid = $1 and type = any($2)
-        order by commit_xid, event_id",
+        r#"-- events.of_timeline
+        with entry as not materialized (
+            select * from event
+            where conversation_sid = $1 and type = any($2)
+              and type not in ('message.added', 'message.updated', 'message.removed', 'delivery.updated', 'participant.added',
+                               'participant.updated', 'participant.removed', 'line.holder_changed', 'conversation.updated',
+                               'send.queued', 'send.sent')
+              and occurred_at <= coalesce($4::timestamptz, 'infinity')
+              and recorded_at <= coalesce($5::timestamptz, 'infinity')),
+        found as (
+            select * from entry where occurred_at = $3
+            union all (
+                select * from entry where occurred_at > coalesce($3::timestamptz, '-infinity')
+                order by occurred_at fetch first ($6) rows with ties))
+        select commit_xid as "commit_xid!", event_id as "event_id!", type as "type!", account_sid, conversation_sid,
+               subject as "subject!", actor, via as "via!", cause, occurred_at as "occurred_at!",
+               recorded_at as "recorded_at!", data as "data!"
+        from found"#,
         conversation_sid,
         kinds as _,
+        since.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        until.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        known_until.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        limit,
     )
     .fetch_all(conn)
     .await?;

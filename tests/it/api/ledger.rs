@@ -1,5 +1,6 @@
 //! The auditor's question: who was behind the number when each message was sent.
 
+use hookswitch::events::{self, Kind, NewEvent, Via};
 use hookswitch::ids::ConversationSid;
 use hookswitch::ledger;
 use hookswitch::mirror::change::{Change, MessageChange};
@@ -152,12 +153,47 @@ async fn the_timeline_is_the_same_in_pages_of_any_size() {
     crowd.push(handset(&group, 7, "+15555550107", 0));
     crowd.push(left(&group, 7, 4_000));
     office.observe(crowd).await;
+    log_at(
+        &office,
+        &group,
+        4_000,
+        &[
+            Kind::TransferOffered,
+            Kind::OptOutRecorded,
+            Kind::ConversationStateChanged,
+            Kind::TransferSuperseded,
+            Kind::EscalationStarted,
+            Kind::TransferExhausted,
+        ],
+    )
+    .await;
     let path = format!("/v1/conversations/{group}/timeline");
     let whole = office.all(&path, 200).await;
-    assert!(whole.len() >= 18, "{}", whole.len());
+    assert!(whole.len() >= 24, "{}", whole.len());
     for limit in 1..=5 {
         assert_eq!(office.all(&path, limit).await, whole, "in pages of {limit}");
     }
+}
+
+/// Entries of one instant, written in the reverse of the order in which a timeline has them, more or less.
+async fn log_at(office: &Office, group: &ConversationSid, ms: i64, kinds: &[Kind]) {
+    let entries: Vec<NewEvent> = kinds
+        .iter()
+        .map(|kind| NewEvent {
+            kind: *kind,
+            account_sid: None,
+            conversation_sid: Some(group.clone()),
+            subject: "some".to_owned(),
+            actor: None,
+            via: Via::Worker,
+            cause: None,
+            occurred_at: after(ms),
+            recorded_at: office.clock.now(),
+            data: json!({}),
+        })
+        .collect();
+    let mut conn = office.pool.acquire().await.unwrap();
+    events::append(&mut conn, &entries).await.unwrap();
 }
 
 #[tokio::test]
