@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use sqlx::PgPool;
+use tracing::warn;
 
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
@@ -77,6 +78,16 @@ impl Reader {
         let sid = &payload.conversation_sid;
         let began_at = self.clock.now();
         let mut conn = self.pool.acquire().await?;
+        let service_sid = &account.client.settings().service_sid;
+        let row = mirror::read::conversation(&mut conn, sid.as_str()).await?;
+        if row
+            .and_then(|row| row.service_sid)
+            .is_some_and(|other| other != service_sid.as_str())
+        {
+            // Twilio would not find it here, which says nothing.
+            warn!(conversation_sid = %sid, "of another service of the account: not read");
+            return Ok(Outcome::Done);
+        }
         let known = mirror::read::participants(&mut conn, sid.as_str()).await?;
         let mut revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
         if let Some(message_sid) = &payload.message_sid {

@@ -2,6 +2,7 @@
 
 use hookswitch::group_text::{Origin, State};
 use hookswitch::ids::{ConversationSid, MessageSid, ParticipantSid};
+use hookswitch::mirror;
 use hookswitch::sandbox::{Faults, WebhookAction, WebhookFault};
 use hookswitch::twilio::Client;
 use hookswitch::twilio::model::ConversationState;
@@ -13,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::support::app::{ACCOUNT, BUYER, LINE, PARTNER, TestApp, sid_of};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::tables;
+use crate::support::webhook::Webhook;
 
 fn client(app: &TestApp) -> &Client {
     &app.app.accounts.get(ACCOUNT).unwrap().client
@@ -170,6 +172,52 @@ async fn children_of_a_conversation_that_nobody_told_us_of_make_us_read_it() {
         1
     );
     tables::assert_queue_is_empty(&app).await;
+}
+
+/// Twilio does not find it in our service, which does not make it removed.
+#[tokio::test]
+async fn a_conversation_of_another_service_is_not_taken_for_removed() {
+    let app = TestApp::start().await;
+    let sid = "CH0000000000000000000000000000a001";
+    for event in ["onConversationAdded", "onParticipantAdded"] {
+        let webhook = Webhook::new(
+            event,
+            &[
+                ("ConversationSid", sid),
+                ("ParticipantSid", "MB0000000000000000000000000000a001"),
+                ("MessagingBinding.Address", BUYER),
+                ("Attributes", "{}"),
+                ("State", "active"),
+                ("DateCreated", "2026-01-02T03:04:05.678Z"),
+                ("DateUpdated", "2026-01-02T03:04:05.678Z"),
+            ],
+        );
+        app.deliver(
+            &webhook
+                .with("ChatServiceSid", "IS000000000000000000000000000000a1")
+                .0,
+        )
+        .await;
+    }
+    app.settle().await;
+    let mut conn = app.conn().await;
+    let sid = sid.parse().unwrap();
+    mirror::put_read(
+        &mut conn,
+        &ACCOUNT.parse().unwrap(),
+        &sid,
+        None,
+        app.clock.now(),
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
+    app.settle_for(SignedDuration::from_secs(5)).await;
+    let left = "select concat_ws(' ', service_sid, state, removed_at, (select count(*) from task)) from conversation";
+    assert_eq!(
+        tables::rows(&app, left).await,
+        ["IS000000000000000000000000000000a1 active 0"]
+    );
 }
 
 #[tokio::test]
