@@ -37,20 +37,17 @@ pub async fn record(
     via: Via,
     now: Timestamp,
 ) -> Result<Recorded, sqlx::Error> {
-    let kept = keep_facts(conn, facts, now).await?;
-    let mut sids = kept.clone();
-    sids.extend(
-        affected
-            .iter()
-            .filter(|(_, one)| one.end_changed)
-            .map(|(sid, _)| sid.as_str().to_owned()),
-    );
+    let ended: Vec<&str> = affected
+        .iter()
+        .filter(|(_, one)| one.end_changed)
+        .map(|(sid, _)| sid.as_str())
+        .collect();
+    let facts = keep_and_load_facts(conn, facts, &ended, now).await?;
+    let sids: BTreeSet<&str> = facts.of.keys().map(String::as_str).chain(ended).collect();
     if sids.is_empty() {
         return Ok(Recorded::default());
     }
-    let is_new = !kept.is_empty();
-    let sids: Vec<String> = sids.into_iter().collect();
-    let facts = load_facts(conn, &sids).await?;
+    let sids: Vec<String> = sids.into_iter().map(str::to_owned).collect();
     let mut stored = load_tenures(conn, &sids).await?;
     let leases = match leases {
         Leases::Now => load_leases(conn, &sids).await?,
@@ -63,7 +60,7 @@ pub async fn record(
             continue;
         };
         let derived = derive(
-            facts.get(sid.as_str()).map_or(&[], Vec::as_slice),
+            facts.of.get(sid.as_str()).map_or(&[], Vec::as_slice),
             context.ended_at,
         );
         let stored = stored.remove(sid.as_str()).unwrap_or_default();
@@ -76,9 +73,17 @@ pub async fn record(
     supersede(conn, &difference.superseded).await?;
     insert(conn, &difference.inserted).await?;
     Ok(Recorded {
-        changed: is_new || !(difference.inserted.is_empty() && difference.superseded.is_empty()),
+        changed: facts.has_new || !(difference.inserted.is_empty() && difference.superseded.is_empty()),
         log: difference.events,
     })
+}
+
+/// What was ever said about seats, by conversation.
+#[derive(Debug, Default)]
+struct Facts {
+    of: BTreeMap<String, Vec<Fact>>,
+    /// Something of it was new.
+    has_new: bool,
 }
 
 /// Where it is read who had which line leased.
@@ -277,14 +282,16 @@ fn holder_changed(
     }
 }
 
-/// Answers with the conversations of which something new was said.
-async fn keep_facts(
+/// Keeps facts, and loads those of all conversations of which something new was said, and of `anyway`. One statement: who
+/// waits for the conversation's lock waits for fewer round trips.
+async fn keep_and_load_facts(
     conn: &mut PgConnection,
     facts: &[Fact],
+    anyway: &[&str],
     now: Timestamp,
-) -> Result<BTreeSet<String>, sqlx::Error> {
-    if facts.is_empty() {
-        return Ok(BTreeSet::new());
+) -> Result<Facts, sqlx::Error> {
+    if facts.is_empty() && anyway.is_empty() {
+        return Ok(Facts::default());
     }
     let conversations: Vec<&str> = facts.iter().map(|fact| fact.conversation_sid.as_str()).collect();
     let participants: Vec<&str> = facts.iter().map(|fact| fact.participant_sid.as_str()).collect();
@@ -298,13 +305,27 @@ async fn keep_facts(
     let removed: Vec<bool> = facts.iter().map(|fact| fact.removed).collect();
     let vias: Vec<&str> = facts.iter().map(|fact| fact.via.as_str()).collect();
     let rows = sqlx::query!(
-        "-- ledger.keep_facts
-        insert into holding (conversation_sid, participant_sid, at, exact, line, identity, removed, via, recorded_at)
-        select fact.*, $9
-        from unnest($1::text[], $2::text[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::boolean[], $8::text[])
-            as fact
-        on conflict do nothing
-        returning conversation_sid",
+        r#"-- ledger.keep_and_load_facts
+        with kept as (
+            insert into holding (conversation_sid, participant_sid, at, exact, line, identity, removed, via, recorded_at)
+            select fact.*, $9
+            from unnest($1::text[], $2::text[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::boolean[], $8::text[])
+                as fact
+            on conflict do nothing
+            returning conversation_sid, participant_sid, at, exact, line, identity, removed),
+        wanted as (select conversation_sid from kept union select unnest($10::text[])),
+        -- What is kept just now is not seen by this statement.
+        fact as (
+            select true as is_new, kept.* from kept
+            union all
+            select false, earlier.* from wanted
+            cross join lateral (
+                select conversation_sid, participant_sid, at, exact, line, identity, removed from holding
+                where conversation_sid = wanted.conversation_sid offset 0) as earlier)
+        select is_new as "is_new!", conversation_sid as "conversation_sid!: ConversationSid",
+               participant_sid as "participant_sid!: crate::ids::ParticipantSid", at as "at!", exact as "exact!",
+               line as "line: PhoneNumber", identity, removed as "removed!"
+        from fact"#,
         &conversations as _,
         &participants as _,
         &at as _,
@@ -314,28 +335,15 @@ async fn keep_facts(
         &removed,
         &vias as _,
         now.to_sqlx() as _,
+        anyway as _,
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| row.conversation_sid).collect())
-}
-
-async fn load_facts(
-    conn: &mut PgConnection,
-    sids: &[String],
-) -> Result<BTreeMap<String, Vec<Fact>>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"-- ledger.load_facts
-        select conversation_sid as "conversation_sid: ConversationSid", participant_sid as "participant_sid: crate::ids::ParticipantSid",
-               at, exact, line as "line: PhoneNumber", identity, removed
-        from holding where conversation_sid = any($1)"#,
-        sids,
-    )
-    .fetch_all(conn)
-    .await?;
-    let mut facts: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
+    let mut facts = Facts::default();
     for row in rows {
+        facts.has_new |= row.is_new;
         facts
+            .of
             .entry(row.conversation_sid.as_str().to_owned())
             .or_default()
             .push(Fact {
