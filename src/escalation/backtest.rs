@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 
-use crate::escalation::evaluate::{Inputs, Run, evaluate};
+use crate::escalation::evaluate::{Counts, Inputs, Run, evaluate};
 use crate::escalation::history::{self, Wants, Window};
 use crate::escalation::look;
 use crate::escalation::policy::Policy;
@@ -146,9 +146,11 @@ impl Backtest {
             world,
             in_force: &|holder| {
                 let team = holder.and_then(|holder| world.team_of(holder));
-                look::in_force(std::iter::once(&self.policy), line, team).is_some()
+                look::in_force(std::iter::once(&self.policy), line, team).map(|_| Counts::ALWAYS)
             },
             known: &[],
+            others: &[],
+            since_of_rules: &BTreeMap::new(),
             since: self.from - BEFORE,
             complete_since: self.from - BEFORE,
             now: self.from - BEFORE,

@@ -16,7 +16,7 @@ use crate::escalation::words;
 use crate::escalation::world::World;
 use crate::ids::Identity;
 
-pub use run::{Cause, End, Fact, Run, Standing, Taken, What, Why};
+pub use run::{Cause, Counts, End, Fact, Run, Standing, Taken, What, Why};
 
 /// What is to be evaluated.
 pub struct Inputs<'a> {
@@ -25,12 +25,16 @@ pub struct Inputs<'a> {
     /// In the order of their time.
     pub facts: &'a [Fact],
     pub world: &'a World,
-    /// Whether the policy is the one that counts for the line, as long as this one holds it.
-    pub in_force: &'a dyn Fn(Option<&Identity>) -> bool,
+    /// Whether the policy is the one that counts for the line, as long as this one holds it, and since when.
+    pub in_force: &'a dyn Fn(Option<&Identity>) -> Option<Counts>,
     /// What was recorded of this policy and line, in any version.
     pub known: &'a [Run],
+    /// What was recorded of the line under other policies: it was theirs.
+    pub others: &'a [Run],
     /// What was amiss before is none of the policy's business.
     pub since: Timestamp,
+    /// Nor, before these times, that of rules which came to it later.
+    pub since_of_rules: &'a BTreeMap<String, Timestamp>,
     /// From then on the facts are complete: what was recorded of before stands as it is.
     pub complete_since: Timestamp,
     /// What is due by then is done then.
@@ -87,6 +91,8 @@ struct Line<'a> {
     inputs: &'a Inputs<'a>,
     rule: &'a Rule,
     known: BTreeMap<&'a str, &'a Run>,
+    /// What was amiss before is none of its business.
+    since: Timestamp,
     /// Whether it is one, already and still.
     is_line: bool,
     holder: Option<Identity>,
@@ -102,9 +108,11 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(inputs: &'a Inputs<'a>, rule: &'a Rule) -> Self {
         let known = inputs.known.iter().filter(|run| run.rule == rule.name.as_str());
+        let came = inputs.since_of_rules.get(rule.name.as_str()).copied();
         Self {
             inputs,
             rule,
+            since: came.map_or(inputs.since, |came| came.max(inputs.since)),
             known: known.map(|run| (run.cause.key.as_str(), run)).collect(),
             is_line: false,
             holder: None,
@@ -280,8 +288,9 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Nothing of before it began with something ends it.
     fn end(&mut self, at: Timestamp, why: Why) {
-        if let Some(mut run) = self.open.take() {
+        if let Some(mut run) = self.open.take_if(|run| run.cause.at <= at) {
             run.next_at = None;
             // What was recorded stands.
             run.end.get_or_insert(End {
@@ -292,23 +301,49 @@ impl<'a> Line<'a> {
         }
     }
 
+    fn recorded(&self, key: &str) -> Option<&'a Run> {
+        let exactly = self.known.get(key).copied();
+        exactly.or_else(|| {
+            self.known
+                .values()
+                .copied()
+                .find(|run| is_same(&run.cause.key, key))
+        })
+    }
+
     /// Something is amiss since `at`.
     fn begin(&mut self, key: String, at: Timestamp) {
         let kind = self.rule.when.as_str();
         let cause = Cause { kind, key, at };
-        if let Some(known) = self.known.get(cause.key.as_str()) {
-            let due = Some(known.started_at);
-            self.pending = Some(Pending { cause, due });
+        if let Some(known) = self.recorded(&cause.key) {
+            self.pending = Some(Pending {
+                cause: known.cause.clone(),
+                due: Some(known.started_at),
+            });
+            return;
+        }
+        // What comes while something is being done is left to that.
+        if at < self.since || !self.is_line || self.pending.is_some() || self.open.is_some() {
             return;
         }
         let holder = self.holder.as_ref();
-        let is_ours = at >= self.inputs.since && self.is_line && (self.inputs.in_force)(holder);
-        // What comes while something is being done is left to that.
-        if is_ours && self.pending.is_none() && self.open.is_none() {
-            let due = self
-                .inputs
-                .world
-                .after(&self.rule.hours, holder, at, self.rule.when.after());
+        let Some(counts) = (self.inputs.in_force)(holder).filter(|counts| counts.since <= at) else {
+            return;
+        };
+        let others = self
+            .inputs
+            .others
+            .iter()
+            .filter(|run| run.cause.kind == cause.kind);
+        if others
+            .into_iter()
+            .any(|run| run.end.is_none() || is_same(&run.cause.key, &cause.key))
+        {
+            return;
+        }
+        let time = self.rule.when.after();
+        let due = self.inputs.world.after(&self.rule.hours, holder, at, time);
+        if due.is_none_or(|due| counts.due_since <= due) {
             self.pending = Some(Pending { cause, due });
         }
     }
@@ -362,8 +397,10 @@ impl<'a> Line<'a> {
                 }
             }
             What::Asked(id) => {
-                if self.rule.when == When::Asked {
-                    self.begin(id.to_string(), at);
+                // Only the rule that they asked for: it was recorded as they did.
+                let id = id.to_string();
+                if self.known.contains_key(id.as_str()) {
+                    self.begin(id, at);
                 }
             }
         }
@@ -398,8 +435,15 @@ impl<'a> Line<'a> {
     fn consider_absence(&mut self, at: Timestamp) {
         let Some(holder) = &self.holder else { return };
         if self.is_about_absence() && self.absent.contains(holder) {
-            let since = at.max(self.inputs.since);
-            let key = format!("{}:{holder}", since.as_microsecond());
+            // It lasts: whoever is away still, when it becomes the rule's business, is away from then on.
+            let counts = (self.inputs.in_force)(Some(holder));
+            let counts = counts.map_or(at, |counts| counts.since.max(counts.due_since));
+            let key = |since: Timestamp| format!("{}:{holder}", since.as_microsecond());
+            let mut since = at.max(self.since);
+            if self.recorded(&key(since)).is_none() {
+                since = since.max(counts);
+            }
+            let key = key(since);
             if self.pending.is_none() && self.open.is_none() {
                 self.begin(key, since);
             }
@@ -408,7 +452,11 @@ impl<'a> Line<'a> {
 
     fn wrote(&mut self, message: &str, text: Option<&str>, at: Timestamp) {
         match &self.rule.when {
-            When::NoAnswer(_) if self.waiting.is_none() && at >= self.inputs.since => {
+            // What comes when all has been done about what nobody answered is a new matter.
+            When::NoAnswer(_)
+                if at >= self.since
+                    && (self.waiting.is_none() || (self.pending.is_none() && self.open.is_none())) =>
+            {
                 self.waiting = Some(message.to_owned());
                 self.begin(waiting_key(message, at), at);
             }
@@ -456,6 +504,15 @@ impl<'a> Line<'a> {
         self.done.retain(|run| run.version == version);
         self.done
     }
+}
+
+/// Whether keys are of the same cause. A time that was cut to the second may be known better by now.
+fn is_same(one: &str, other: &str) -> bool {
+    let split = |key| -> Option<(i64, &str)> {
+        let (since, what) = str::split_once(key, ':')?;
+        Some((since.parse::<i64>().ok()?.div_euclid(1_000_000), what))
+    };
+    one == other || split(one).is_some_and(|one| split(other) == Some(one))
 }
 
 /// A hand-over begins the waiting anew.

@@ -299,7 +299,21 @@ pub async fn conversations_between(
     .await
 }
 
-/// When people were away, by what the log tells of it, up to a time.
+/// When people came to the team that they are in, or left the one that they were in, if that is known.
+pub(super) async fn moves(conn: &mut PgConnection) -> Result<BTreeMap<Identity, Timestamp>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- escalation.moves
+        select identity as "identity: Identity", team_since as "team_since!" from agent where team_since is not null"#
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.identity, row.team_since.to_jiff()))
+        .collect())
+}
+
+/// When people were away in a stretch of time, by what the log tells of it.
 pub async fn absences(
     conn: &mut PgConnection,
     to: Timestamp,

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::escalation::evaluate::{self, Cause, End, Inputs, Outlook, Run, Taken, Why, evaluate};
+use crate::escalation::evaluate::{self, Cause, Counts, End, Inputs, Outlook, Run, Taken, Why, evaluate};
 use crate::escalation::history::{self, Conversation, Wants, Window};
 use crate::escalation::policy::{How, Policy};
 use crate::escalation::store::watch::Key;
@@ -29,6 +29,8 @@ const MESSAGES_MAX: i64 = 500;
 pub struct Standing {
     pub(super) policies: Vec<Live>,
     pub world: World,
+    /// What is recorded under other policies is left out: these are only thought of.
+    pub(super) is_supposed: bool,
 }
 
 impl Standing {
@@ -36,9 +38,18 @@ impl Standing {
     pub async fn load(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let policies = store::enabled(conn).await?;
         let (agents, teams) = import::everybody(conn).await?;
+        let mut world = World::new(agents, teams);
+        // Who is in which team matters only where a policy asks for it.
+        if policies
+            .iter()
+            .any(|live| !live.policy.applies_to.teams.is_empty())
+        {
+            world = world.with_moves(history::moves(conn).await?);
+        }
         Ok(Self {
             policies,
-            world: World::new(agents, teams),
+            world,
+            is_supposed: false,
         })
     }
 
@@ -129,13 +140,12 @@ pub(super) async fn lines(
         })
         .map(|one| (one.policy_id.as_str().to_owned(), one.policy_version))
         .collect();
-    let from = open().map(|one| one.cause_at).fold(after, Timestamp::min);
     let older = store::live_versions(conn, &older.into_iter().collect::<Vec<_>>()).await?;
     let wants = Wants::of(standing.policies.iter().chain(&older).map(|live| &live.policy));
     let sids: BTreeSet<&str> = keys.iter().map(|key| key.conversation_sid.as_str()).collect();
     let sids: Vec<&str> = sids.into_iter().collect();
     let window = Window {
-        from,
+        from: after,
         to: now + AHEAD,
         messages_max: MESSAGES_MAX,
     };
@@ -176,28 +186,37 @@ fn judge(
         .filter_map(|(one, _)| Some((one.cause_key.parse().ok()?, one.cause_at)))
         .collect();
     let facts = conversation.facts(&key.line, &standing.world, &asks);
-    let complete_since = conversation.complete_since.unwrap_or(now);
+    let oldest = now - LOOK_BACK;
+    let complete_since = conversation.complete_since.unwrap_or(now).max(oldest);
     let mut judged = Vec::new();
     for live in standing.policies.iter().chain(older) {
-        let of_policy: Vec<Run> = known
+        let (of_policy, of_others): (Vec<_>, Vec<_>) = known
             .iter()
-            .filter(|(one, _)| one.policy_id.as_str() == live.policy_id)
-            .map(|(one, steps)| run_of(one, steps))
-            .collect();
-        let begins = |holder: Option<&Identity>| {
-            live.begins
-                && standing
-                    .in_force(&key.line, holder)
-                    .is_some_and(|one| one.policy_id == live.policy_id)
+            .map(|(one, steps)| (one.policy_id.as_str() == live.policy_id, run_of(one, steps)))
+            .partition(|(is_its_own, _)| *is_its_own);
+        let runs = |of: Vec<(bool, Run)>| of.into_iter().map(|(_, run)| run).collect::<Vec<Run>>();
+        let (of_policy, mut of_others) = (runs(of_policy), runs(of_others));
+        if standing.is_supposed {
+            of_others.clear();
+        }
+        let in_force = |holder: Option<&Identity>| {
+            let one = standing.in_force(&key.line, holder).filter(|_| live.begins)?;
+            let team = holder.and_then(|holder| standing.world.team_of(holder));
+            (one.policy_id == live.policy_id).then(|| Counts {
+                since: live.since_of.of(&live.policy.applies_to, &key.line, team),
+                due_since: standing.world.in_team_since(holder),
+            })
         };
         let outlook = evaluate(&Inputs {
             policy: &live.policy,
             version: live.version,
             facts: &facts,
             world: &standing.world,
-            in_force: &begins,
+            in_force: &in_force,
             known: &of_policy,
-            since: live.since,
+            others: &of_others,
+            since: live.since.max(oldest),
+            since_of_rules: &live.since_of.rules,
             complete_since,
             now,
             horizon,

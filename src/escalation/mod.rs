@@ -20,6 +20,7 @@ pub mod history;
 mod look;
 mod operations;
 pub mod policy;
+pub mod since;
 mod store;
 mod tell;
 pub mod words;
@@ -33,6 +34,7 @@ use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::people::Slug;
 
 use self::policy::Policy;
+use self::since::Since;
 
 pub use act::Acting;
 pub use follow::follow;
@@ -58,6 +60,8 @@ pub struct StoredPolicy {
     pub document: serde_json::Value,
     /// None: it is disabled.
     pub enabled_since: Option<Timestamp>,
+    /// Of what came later than that.
+    pub since: Since,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

@@ -1,6 +1,7 @@
 //! Escalation policies: what is due on a line, who is told, offered or given it, and what ends it.
 
 mod api;
+mod changes;
 mod commands;
 mod flow;
 mod stops;
