@@ -121,6 +121,8 @@ impl Acting {
         mirror::read::lock_conversation(&mut transaction, sid).await?;
         let now = self.0.clock.now();
         let steps = store::steps(&mut transaction, sid, escalation_id).await?;
+        // One that comes so late that the next one was taken meanwhile is that one's no more.
+        let is_overtaken = steps.last().is_some_and(|last| last.number > number);
         let step = steps
             .into_iter()
             .find(|step| step.number == number && step.outcome == "asked");
@@ -128,7 +130,11 @@ impl Acting {
         let (Some(step), Some(escalation)) = (step, found) else {
             return Ok(Outcome::Done);
         };
-        let goes_on = look_again(&mut transaction, &escalation, now).await?;
+        let goes_on = if is_overtaken {
+            None
+        } else {
+            look_again(&mut transaction, &escalation, now).await?
+        };
         let done = match goes_on {
             Some(until) => {
                 self.begin(&mut transaction, &escalation, &step, until, now)
@@ -137,8 +143,11 @@ impl Acting {
             None => Done::Dropped,
         };
         let (key, about) = (About::of(&escalation).key, About::of(&escalation));
-        // What comes next is due at once, or the end has to be written.
-        if !matches!(done, Done::Started(_)) {
+        if matches!(done, Done::Started(_)) {
+            // Who looks at the line at this moment does not know of what was started, and could not withdraw it.
+            watch::take_away(&mut transaction, &key.conversation_sid, &key.line).await?;
+        } else {
+            // What comes next is due at once, or the end has to be written.
             watch::mark(&mut transaction, &key.conversation_sid, &key.line, now).await?;
         }
         let stands = store::lock(&mut transaction, sid, escalation_id).await?;

@@ -61,6 +61,24 @@ pub(in crate::escalation) async fn mark(
     Ok(())
 }
 
+/// Takes the lease of a line away, and leaves it as it is otherwise. Whoever writes of it is waited for.
+pub(in crate::escalation) async fn take_away(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    line: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- escalation.take_line_away
+        update escalation_watch set lease_token = null, lease_expires_at = null
+        where conversation_sid = $1 and line = $2",
+        conversation_sid,
+        line,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// A policy changed: marks what is watched, where it has something open, and the lines of those who are away or leave.
 pub(in crate::escalation) async fn mark_for_policy(
     conn: &mut PgConnection,

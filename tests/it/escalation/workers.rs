@@ -2,8 +2,9 @@
 
 use hookswitch::escalation::Escalator;
 use jiff::SignedDuration;
+use serde_json::json;
 
-use super::{ask, later, set, slow_answer, staffed, told};
+use super::{ask, later, set, slow_answer, staffed, step, told};
 use crate::support::tables;
 
 #[tokio::test]
@@ -139,4 +140,78 @@ async fn what_happens_while_somebody_looks_counts() {
     assert_eq!(tables::count(&app, leases).await, 0, "taken away");
     escalator.run_until_idle().await.unwrap();
     assert_eq!(told(&app).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_step_that_comes_after_the_next_one_is_dropped() {
+    let (app, _) = staffed().await;
+    let mut document = slow_answer();
+    document["rules"][0]["steps"] = json!([
+        step("offer", &json!("backup"), "10m"),
+        step("nudge", &json!("supervisor"), "10m")
+    ]);
+    set(&app, "all", &document).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    app.app.escalator.run_until_idle().await.unwrap();
+    tables::execute(
+        &app,
+        "update task set run_at = run_at + interval '15 minutes' where kind = 'escalation.act'",
+    )
+    .await;
+    later(&app, 10).await;
+    later(&app, 5).await;
+    assert_eq!(tables::count(&app, "transfer").await, 0);
+    assert_eq!(
+        told(&app).await,
+        ["started", "step_taken nudge noor", "step_dropped offer jonas"]
+    );
+    tables::assert_queue_is_empty(&app).await;
+}
+
+/// Somebody ends the escalation at the moment at which its offer is made, without the conversation's lock: the offer waits
+/// for them, and is not made.
+#[tokio::test]
+async fn an_offer_waits_for_whoever_is_writing_the_end() {
+    let (app, _) = staffed().await;
+    let mut document = slow_answer();
+    document["rules"][0]["steps"] = json!([step("offer", &json!("backup"), "10m")]);
+    set(&app, "all", &document).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    app.app.escalator.run_until_idle().await.unwrap();
+    // A look that saw the step before it was carried out, with its lines locked.
+    let mut writing = app.pool().begin().await.unwrap();
+    sqlx::raw_sql("select from escalation_watch for update")
+        .execute(&mut *writing)
+        .await
+        .unwrap();
+    let worker = app.app.worker.clone();
+    let offering = tokio::spawn(async move { worker.run_until_idle().await.unwrap() });
+    let is_waiting = "pg_locks where not granted
+        and pid in (select pid from pg_stat_activity where datname = current_database())";
+    while tables::count(&app, is_waiting).await == 0 {
+        assert_eq!(
+            tables::count(&app, "transfer").await,
+            0,
+            "made without a look at who writes"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    sqlx::raw_sql(
+        "update escalation set state = 'stopped', why = 'policy_off', next_at = null, finished_at = updated_at",
+    )
+    .execute(&mut *writing)
+    .await
+    .unwrap();
+    writing.commit().await.unwrap();
+    offering.await.unwrap();
+    app.settle().await;
+    assert_eq!(tables::count(&app, "transfer").await, 0);
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'dropped'").await,
+        1
+    );
 }
