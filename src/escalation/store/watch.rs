@@ -205,17 +205,18 @@ pub(in crate::escalation) async fn put_back(
     Ok(())
 }
 
-/// When there is next something to look at.
+/// When there is next something to look at, and whether any policy is enabled, so that something may come before.
 pub(in crate::escalation) async fn next_due(
     conn: &mut PgConnection,
-) -> Result<Option<Timestamp>, sqlx::Error> {
-    let at = sqlx::query_scalar!(
+) -> Result<(Option<Timestamp>, bool), sqlx::Error> {
+    let row = sqlx::query!(
         r#"-- escalation.next_due
-        select greatest(look_at, lease_expires_at) as "at!" from escalation_watch order by look_at limit 1"#
+        select (select greatest(look_at, lease_expires_at) from escalation_watch order by look_at limit 1) as next_at,
+               exists (select from escalation_policy where enabled) as "is_in_use!""#
     )
-    .fetch_optional(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(at.map(jiff_sqlx::Timestamp::to_jiff))
+    Ok((row.next_at.map(jiff_sqlx::Timestamp::to_jiff), row.is_in_use))
 }
 
 /// How many lines are due by now, and how many are watched.

@@ -3,8 +3,11 @@
 use hookswitch::escalation::Escalator;
 use jiff::SignedDuration;
 use serde_json::json;
+use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
 
-use super::{ask, later, set, slow_answer, staffed, step, told};
+use super::{ask, later, policy, set, slow_answer, staffed, step, told};
+use crate::support::app::LINE;
 use crate::support::tables;
 
 #[tokio::test]
@@ -214,4 +217,67 @@ async fn an_offer_waits_for_whoever_is_writing_the_end() {
         tables::count(&app, "escalation_step where outcome = 'dropped'").await,
         1
     );
+}
+
+#[tokio::test]
+async fn news_wakes_who_would_look_much_later() {
+    let (app, sid) = staffed().await;
+    let rule = json!({ "when": "asked", "steps": [step("nudge", &json!("supervisor"), "5m")] });
+    set(&app, "all", &policy(&rule)).await;
+    app.settle().await;
+    let cancel = CancellationToken::new();
+    let mut escalator = app.app.escalator.clone();
+    escalator.settings.poll = std::time::Duration::from_hours(1);
+    let news = app.app.notices.events.subscribe();
+    let listening = tokio::spawn(app.app.notices.clone().listen(app.pool().clone(), cancel.clone()));
+    let running = tokio::spawn(escalator.run(news, cancel.clone()));
+    // It has looked, there was nothing, and it sleeps.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let wanted = hookswitch::escalation::Ask {
+        conversation_sid: sid,
+        line: LINE.parse().unwrap(),
+        by: "maya".parse().unwrap(),
+        reason: None,
+        rule: None,
+    };
+    let (mut conn, now) = (app.conn().await, app.clock.now());
+    hookswitch::escalation::ask(&mut conn, wanted, hookswitch::events::Via::Api, now)
+        .await
+        .unwrap();
+    let looking = async {
+        while told(&app).await.len() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), looking)
+        .await
+        .unwrap();
+    assert_eq!(told(&app).await, ["started", "step_taken nudge noor"]);
+    cancel.cancel();
+    running.await.unwrap();
+    listening.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_at_once_is_read_in_smaller_sets() {
+    let (app, _) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    let mut blocking = sqlx::PgConnection::connect_with(&app.database.options)
+        .await
+        .unwrap();
+    let mut held = blocking.begin().await.unwrap();
+    sqlx::raw_sql("lock table escalation_policy_version in access exclusive mode")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let mut limit = 100;
+    app.app.escalator.look(&mut limit).await.unwrap_err();
+    assert_eq!(limit, 50);
+    held.rollback().await.unwrap();
+    // The lease of that look runs out.
+    app.settle_for(SignedDuration::from_secs(21)).await;
+    assert_eq!(told(&app).await, ["started", "step_taken nudge maya"]);
 }
