@@ -3,6 +3,7 @@
 mod api;
 mod changes;
 mod commands;
+mod erasing;
 mod flow;
 mod stops;
 mod workers;
