@@ -14,7 +14,7 @@ use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db;
-use crate::escalation::backtest::{Backtest, SPAN_MAX, Totals};
+use crate::escalation::backtest::{AS_NOW, AS_THEN, Backtest, SPAN_MAX, Totals};
 use crate::escalation::evaluate::Run;
 use crate::escalation::policy::{Policy, Scope};
 use crate::escalation::{self, Filter, PutPolicyError, dry_run};
@@ -370,6 +370,11 @@ async fn look_back(conn: &mut PgConnection, backtest: Backtest, each: bool) -> a
     for (how, count) in &totals.steps {
         output::line(format!("  {count} steps: {how}"));
     }
+    output::line(format!(
+        "As they were: {}. As they are now: {}.",
+        AS_THEN.join(", "),
+        AS_NOW.join(", ")
+    ));
     Ok(())
 }
 

@@ -13,12 +13,14 @@ use crate::escalation::world::World;
 use crate::ids::{Identity, PhoneNumber};
 use crate::ledger::Cause;
 
-/// From when to when, and how many of the newest messages of a conversation.
+/// From when to when, and how many messages of a conversation.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     pub from: Timestamp,
     pub to: Timestamp,
     pub messages_max: i64,
+    /// The newest of the window, rather than those of the newest that are within it: it lies in the past, and takes longer.
+    pub is_past: bool,
 }
 
 /// What some policies have to know beside who wrote when.
@@ -144,6 +146,7 @@ async fn load_messages(
         cross join lateral (
             select message_sid, author, body, coalesce(created_at, version_at) as at, message_index
             from message where conversation_sid = wanted.sid and removed_at is null
+              and (not $6 or coalesce(created_at, version_at) between $2 and $3)
             order by message_index desc, message_sid desc limit $4) as one
         where one.at >= $2 and one.at <= $3
         order by wanted.sid, one.at, one.message_index"#,
@@ -152,6 +155,7 @@ async fn load_messages(
         window.to.to_sqlx() as _,
         window.messages_max,
         texts,
+        window.is_past,
     )
     .fetch_all(conn)
     .await?;
@@ -276,24 +280,28 @@ impl Conversation {
     }
 }
 
-/// Conversations in which something was written in a stretch of time, in the order of their SIDs, after one.
+/// Conversations in which something may have been amiss in a stretch of time, in the order of their SIDs, after one: something
+/// was written since it began; or, of `silent` ones too, they were not over by then.
 pub async fn conversations_between(
     conn: &mut PgConnection,
     from: Timestamp,
     to: Timestamp,
+    silent: bool,
     after: &str,
     limit: i64,
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
         "-- escalation.conversations_between
         select conversation_sid from conversation
-        where conversation_sid > $3 and first_seen_at <= $2
-          and (last_message_at is null or last_message_at >= $1)
+        where conversation_sid > $3 and least(created_at, first_seen_at) <= $2
+          and coalesce(closed_at, removed_at, 'infinity') >= $1
+          and ($5 or last_message_at is null or last_message_at >= $1)
         order by conversation_sid limit $4",
         from.to_sqlx() as _,
         to.to_sqlx() as _,
         after,
         limit,
+        silent,
     )
     .fetch_all(conn)
     .await
@@ -316,13 +324,23 @@ pub(super) async fn moves(conn: &mut PgConnection) -> Result<BTreeMap<Identity, 
 /// When people were away in a stretch of time, by what the log tells of it.
 pub async fn absences(
     conn: &mut PgConnection,
+    from: Timestamp,
     to: Timestamp,
 ) -> Result<BTreeMap<Identity, Vec<crate::escalation::world::Absence>>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- escalation.availability_changes
-        select subject, occurred_at, data::jsonb ->> 'to' as "status", data::jsonb ->> 'until' as "until"
-        from event where type = 'agent.availability_changed' and occurred_at <= $1
-        order by occurred_at, event_id"#,
+        select agent.identity as subject, said.occurred_at as "occurred_at!", said.data::jsonb ->> 'to' as "status",
+               said.data::jsonb ->> 'until' as "until"
+        from agent cross join lateral (
+            (select occurred_at, event_id, data from event
+             where type = 'agent.availability_changed' and subject = agent.identity and occurred_at < $1
+             order by occurred_at desc, event_id desc limit 1)
+            union all
+            select occurred_at, event_id, data from event
+            where type = 'agent.availability_changed' and subject = agent.identity
+              and occurred_at >= $1 and occurred_at <= $2) as said
+        order by said.occurred_at, said.event_id"#,
+        from.to_sqlx() as _,
         to.to_sqlx() as _,
     )
     .fetch_all(conn)

@@ -148,6 +148,7 @@ pub(super) async fn lines(
         from: after,
         to: now + AHEAD,
         messages_max: MESSAGES_MAX,
+        is_past: false,
     };
     let found = history::load(conn, &sids, window, wants).await?;
     let nothing = Conversation::default();

@@ -135,6 +135,7 @@ async fn a_back_test_is_told_in_words() {
         "1 steps: nudge",
         "1 steps: offer",
         "offer backup: jonas",
+        "As they were: holders, messages, absences. As they are now: teams,",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
