@@ -184,8 +184,8 @@ fn entry(kind: Kind, policy_id: &Slug, data: Value, by: &Actor, now: Timestamp) 
     }
 }
 
-/// An escalation that somebody asks for.
-#[derive(Debug, Clone)]
+/// An escalation that somebody asks for. Does not print.
+#[derive(Clone)]
 pub struct Ask {
     pub conversation_sid: ConversationSid,
     pub line: PhoneNumber,

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     agent, answer, ask, by, escalations, later, policy, set, slow_answer, staffed, step, told, transfers,
 };
+use crate::support::app::{BUYER, LINE, PARTNER};
 use crate::support::tables;
 
 #[tokio::test]
