@@ -96,6 +96,8 @@ struct Line<'a> {
     /// Whether it is one, already and still.
     is_line: bool,
     holder: Option<Identity>,
+    /// Since when the policy counts, as long as they hold it.
+    counts: Option<Counts>,
     absent: Vec<Identity>,
     /// The first message that nobody has answered.
     waiting: Option<String>,
@@ -116,6 +118,7 @@ impl<'a> Line<'a> {
             known: known.map(|run| (run.cause.key.as_str(), run)).collect(),
             is_line: false,
             holder: None,
+            counts: None,
             absent: Vec::new(),
             waiting: None,
             pending: None,
@@ -301,6 +304,13 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Whether something that is amiss then would begin anything. What comes while something is being done is left to that.
+    fn counts_at(&self, at: Timestamp) -> Option<Counts> {
+        let is_busy = self.pending.is_some() || self.open.is_some();
+        let is_its_own = at >= self.since && self.is_line && !is_busy;
+        self.counts.filter(|counts| is_its_own && counts.since <= at)
+    }
+
     fn recorded(&self, key: &str) -> Option<&'a Run> {
         let exactly = self.known.get(key).copied();
         exactly.or_else(|| {
@@ -322,14 +332,7 @@ impl<'a> Line<'a> {
             });
             return;
         }
-        // What comes while something is being done is left to that.
-        if at < self.since || !self.is_line || self.pending.is_some() || self.open.is_some() {
-            return;
-        }
-        let holder = self.holder.as_ref();
-        let Some(counts) = (self.inputs.in_force)(holder).filter(|counts| counts.since <= at) else {
-            return;
-        };
+        let Some(counts) = self.counts_at(at) else { return };
         let others = self
             .inputs
             .others
@@ -341,7 +344,7 @@ impl<'a> Line<'a> {
         {
             return;
         }
-        let time = self.rule.when.after();
+        let (holder, time) = (self.holder.as_ref(), self.rule.when.after());
         let due = self.inputs.world.after(&self.rule.hours, holder, at, time);
         if due.is_none_or(|due| counts.due_since <= due) {
             self.pending = Some(Pending { cause, due });
@@ -376,7 +379,11 @@ impl<'a> Line<'a> {
                 self.end(at, Why::Closed);
                 (self.waiting, self.pending, self.is_over) = (None, None, true);
             }
-            What::Inbound { message, text } => self.wrote(message, text.as_deref(), at),
+            What::Inbound {
+                message,
+                text,
+                opts_out,
+            } => self.wrote(message, text.as_deref(), *opts_out, at),
             What::Answer => self.answered(at),
             What::Failed { message } => {
                 if self.rule.when == When::DeliveryFailure {
@@ -424,6 +431,7 @@ impl<'a> Line<'a> {
             self.end(at, why);
         }
         self.pending = None;
+        self.counts = (self.inputs.in_force)(holder.as_ref());
         (self.is_line, self.holder) = (true, holder);
         // Whoever has the line now has as much time as the one before.
         if let (When::NoAnswer(_), Some(message)) = (&self.rule.when, &self.waiting) {
@@ -436,8 +444,9 @@ impl<'a> Line<'a> {
         let Some(holder) = &self.holder else { return };
         if self.is_about_absence() && self.absent.contains(holder) {
             // It lasts: whoever is away still, when it becomes the rule's business, is away from then on.
-            let counts = (self.inputs.in_force)(Some(holder));
-            let counts = counts.map_or(at, |counts| counts.since.max(counts.due_since));
+            let counts = self
+                .counts
+                .map_or(at, |counts| counts.since.max(counts.due_since));
             let key = |since: Timestamp| format!("{}:{holder}", since.as_microsecond());
             let mut since = at.max(self.since);
             if self.recorded(&key(since)).is_none() {
@@ -450,18 +459,22 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn wrote(&mut self, message: &str, text: Option<&str>, at: Timestamp) {
+    fn wrote(&mut self, message: &str, text: Option<&str>, opts_out: bool, at: Timestamp) {
         match &self.rule.when {
             // What comes when all has been done about what nobody answered is a new matter.
             When::NoAnswer(_)
                 if at >= self.since
+                    && !opts_out
                     && (self.waiting.is_none() || (self.pending.is_none() && self.open.is_none())) =>
             {
                 self.waiting = Some(message.to_owned());
                 self.begin(waiting_key(message, at), at);
             }
             When::Words(phrases) => {
-                if text.is_some_and(|text| words::find(text, phrases).is_some()) {
+                // Looking for words is dear: only where something can come of it. Words that were erased since were found.
+                let is_known = self.known.contains_key(message);
+                let is_looked_for = is_known || self.counts_at(at).is_some();
+                if is_looked_for && text.map_or(is_known, |text| words::find(text, phrases).is_some()) {
                     self.begin(message.to_owned(), at);
                 }
             }

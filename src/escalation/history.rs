@@ -12,6 +12,10 @@ use crate::escalation::policy::{Policy, When};
 use crate::escalation::world::World;
 use crate::ids::{Identity, PhoneNumber};
 use crate::ledger::Cause;
+use crate::opt_out::keywords::Keyword;
+
+/// What has more characters is no word by which somebody opts out, with some space around it.
+const KEYWORD_MAX: i32 = 24;
 
 /// From when to when, and how many messages of a conversation.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +68,7 @@ struct Message {
     at: Timestamp,
     author: Option<String>,
     text: Option<String>,
+    opts_out: bool,
 }
 
 /// Reads these conversations, all at once.
@@ -141,7 +146,7 @@ async fn load_messages(
     let rows = sqlx::query!(
         r#"-- escalation.messages
         select wanted.sid as "conversation_sid!", one.message_sid as "message_sid!", one.at as "at!", one.author,
-               case when $5 then one.body end as body
+               case when $5 or length(one.body) <= $7 then one.body end as body
         from unnest($1::text[]) as wanted (sid)
         cross join lateral (
             select message_sid, author, body, coalesce(created_at, version_at) as at, message_index
@@ -156,6 +161,7 @@ async fn load_messages(
         window.messages_max,
         texts,
         window.is_past,
+        KEYWORD_MAX,
     )
     .fetch_all(conn)
     .await?;
@@ -165,7 +171,8 @@ async fn load_messages(
                 sid: row.message_sid,
                 at: row.at.to_jiff(),
                 author: row.author,
-                text: row.body,
+                opts_out: row.body.as_deref().and_then(Keyword::of) == Some(Keyword::Stop),
+                text: row.body.filter(|_| texts),
             });
         }
     }
@@ -251,6 +258,7 @@ impl Conversation {
                 What::Inbound {
                     message: message.sid.clone(),
                     text: message.text.clone(),
+                    opts_out: message.opts_out,
                 }
             } else {
                 continue;

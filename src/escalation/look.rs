@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::escalation::evaluate::{self, Cause, Counts, End, Inputs, Outlook, Run, Taken, Why, evaluate};
+use crate::escalation::evaluate::{
+    self, Cause, Counts, End, Fact, Inputs, Outlook, Run, Taken, What, Why, evaluate,
+};
 use crate::escalation::history::{self, Conversation, Wants, Window};
 use crate::escalation::policy::{How, Policy};
 use crate::escalation::store::watch::Key;
@@ -17,8 +19,11 @@ use crate::ids::Identity;
 use crate::people::{Slug, import};
 use crate::transfer;
 
-/// What is older counts no more: no time in a policy is longer.
+/// What is older counts no more, where no policy waits for longer than [`LONG`] before it does something.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(100 * 24);
+/// And otherwise: business hours of 40 in a week are meant, of which 90 days are 54 weeks.
+const LOOK_BACK_LONG: SignedDuration = SignedDuration::from_hours(400 * 24);
+const LONG: SignedDuration = SignedDuration::from_hours(20 * 24);
 /// Twilio's clock may be ahead of ours; no fact is lost for that.
 const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// Of a conversation, so many of the newest messages are read.
@@ -86,6 +91,11 @@ pub fn in_force<'a>(
     found.map(|(_, place)| place)
 }
 
+fn look_back<'a>(mut policies: impl Iterator<Item = &'a Policy>) -> SignedDuration {
+    let is_long = policies.any(|policy| policy.has(|when| when.after() > LONG));
+    if is_long { LOOK_BACK_LONG } else { LOOK_BACK }
+}
+
 /// A line that was looked at.
 pub(super) struct Seen {
     pub(super) key: Key,
@@ -124,7 +134,7 @@ pub(super) async fn lines(
     now: Timestamp,
     horizon: Timestamp,
 ) -> Result<Vec<Seen>, sqlx::Error> {
-    let after = now - LOOK_BACK;
+    let after = now - look_back(standing.policies.iter().map(|live| &live.policy));
     let mut known = store::known(conn, keys, after).await?;
     let open = || {
         known
@@ -157,7 +167,7 @@ pub(super) async fn lines(
         .map(|key| {
             let conversation = found.get(&key.conversation_sid).unwrap_or(&nothing);
             let known = known.remove(key).unwrap_or_default();
-            let judged = judge(standing, &older, key, conversation, &known, now, horizon);
+            let judged = judge(standing, &older, key, conversation, &known, (after, now, horizon));
             Seen {
                 key: key.clone(),
                 account_sid: conversation.account_sid.clone(),
@@ -178,8 +188,7 @@ fn judge(
     key: &Key,
     conversation: &Conversation,
     known: &[(Escalation, Vec<Step>)],
-    now: Timestamp,
-    horizon: Timestamp,
+    (oldest, now, horizon): (Timestamp, Timestamp, Timestamp),
 ) -> Vec<Judged> {
     let asks: Vec<(Uuid, Timestamp)> = known
         .iter()
@@ -187,7 +196,6 @@ fn judge(
         .filter_map(|(one, _)| Some((one.cause_key.parse().ok()?, one.cause_at)))
         .collect();
     let facts = conversation.facts(&key.line, &standing.world, &asks);
-    let oldest = now - LOOK_BACK;
     let complete_since = conversation.complete_since.unwrap_or(now).max(oldest);
     let mut judged = Vec::new();
     for live in standing.policies.iter().chain(older) {
@@ -208,6 +216,14 @@ fn judge(
                 due_since: standing.world.in_team_since(holder),
             })
         };
+        // Of many policies, few have to do with one line.
+        let counts = |fact: &Fact| match &fact.what {
+            What::Held(holder) => in_force(holder.as_ref()).is_some(),
+            _ => false,
+        };
+        if of_policy.is_empty() && !facts.iter().any(counts) {
+            continue;
+        }
         let outlook = evaluate(&Inputs {
             policy: &live.policy,
             version: live.version,
@@ -304,3 +320,23 @@ fn taken(step: &Step) -> Taken {
 
 /// Another transfer of the line is open.
 pub(super) const ALREADY_OPEN: &str = "already_open";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_is_looked_back_for_as_long_as_a_policy_may_wait() {
+        let of = |time: &str| {
+            let rule = json!({ "name": "slow", "when": { "no_answer": time },
+                "steps": [{ "how": "nudge", "to": "holder", "for": "5m" }] });
+            let document = json!({ "name": "x", "rules": [rule] });
+            Policy::read(&document, None).unwrap()
+        };
+        let (short, long) = (of("15m"), of("2160h"));
+        assert_eq!(look_back([&short].into_iter()), LOOK_BACK);
+        assert_eq!(look_back([&short, &long].into_iter()), LOOK_BACK_LONG);
+    }
+}

@@ -31,9 +31,10 @@ impl Since {
     pub fn after(&self, before: &Policy, policy: &Policy, now: Timestamp) -> Self {
         let rules = policy.rules.iter().filter_map(|rule| {
             let stood = before.rule(rule.name.as_str());
-            let since = match stood.is_some_and(|stood| looks_for_the_same(&stood.when, &rule.when)) {
-                true => self.rules.get(rule.name.as_str()).copied()?,
-                false => now,
+            let since = if stood.is_some_and(|stood| looks_for_the_same(&stood.when, &rule.when)) {
+                self.rules.get(rule.name.as_str()).copied()?
+            } else {
+                now
             };
             Some((rule.name.to_string(), since))
         });
@@ -43,15 +44,21 @@ impl Since {
             ..Self::default()
         };
         if !is_for_all(new) {
-            let team = |team: &Slug| match old.teams.is_empty() || old.teams.contains(team) {
-                true => self.of_team(old, team.as_str()),
-                false => Some(now),
+            let team = |team: &Slug| {
+                if old.teams.is_empty() || old.teams.contains(team) {
+                    self.of_team(old, team.as_str())
+                } else {
+                    Some(now)
+                }
             };
             let teams = new.teams.iter().map(|one| (one.to_string(), team(one)));
             after.teams = teams.filter_map(|(one, since)| Some((one, since?))).collect();
-            let line = |line: &str, is_old: bool| match old.lines.is_empty() || is_old {
-                true => self.of_line(old, line),
-                false => Some(now),
+            let line = |line: &str, is_old: bool| {
+                if old.lines.is_empty() || is_old {
+                    self.of_line(old, line)
+                } else {
+                    Some(now)
+                }
             };
             let lines = new.lines.iter();
             let lines = lines.map(|one| {
@@ -94,14 +101,14 @@ impl Since {
     pub fn of(&self, scope: &Scope, line: &str, team: Option<&Slug>) -> Timestamp {
         let of_team = || team.and_then(|team| self.teams.get(team.as_str())).copied();
         let of_line = || self.lines.get(line).copied();
-        let found = if !is_for_all(scope) {
-            of_team().max(of_line())
-        } else {
+        let found = if is_for_all(scope) {
             let earliest = [of_team(), of_line(), self.everywhere]
                 .into_iter()
                 .flatten()
                 .min();
             self.everywhere.and(earliest)
+        } else {
+            of_team().max(of_line())
         };
         found.unwrap_or(Timestamp::MIN)
     }

@@ -41,6 +41,8 @@ pub enum What {
     Inbound {
         message: String,
         text: Option<String>,
+        /// It is a word by which they opt out: nobody can answer it.
+        opts_out: bool,
     },
     /// One of ours wrote.
     Answer,

@@ -94,6 +94,7 @@ fn inbound(when: Timestamp, message: &str) -> Fact {
     let what = What::Inbound {
         message: message.to_owned(),
         text: Some(message.to_owned()),
+        opts_out: message == "STOP",
     };
     Fact { at: when, what }
 }
@@ -489,6 +490,51 @@ fn what_comes_when_all_was_done_is_a_new_matter() {
     );
 }
 
+#[test]
+fn who_opts_out_waits_for_no_answer() {
+    let facts = [
+        held(minute(-60), "maya"),
+        inbound(minute(0), "STOP"),
+        inbound(minute(10), "a"),
+    ];
+    assert_eq!(
+        told(&slow(), &facts, minute(-60), minute(26)),
+        ["25 slow: nudge maya@25 next@30"]
+    );
+}
+
+#[test]
+fn words_that_were_erased_since_were_found() {
+    let rules = json!([{
+        "name": "words", "when": { "words": ["lawyer"] }, "steps": [{ "how": "nudge", "to": "holder", "for": "50m" }],
+    }]);
+    let (policy, world) = (policy(&rules), world(None));
+    let facts = |text: Option<&str>| {
+        let what = What::Inbound {
+            message: "IM1".to_owned(),
+            text: text.map(str::to_owned),
+            opts_out: false,
+        };
+        [held(minute(-60), "maya"), fact(minute(0), what)]
+    };
+    let mut runs = ask(&policy, &world, &facts(Some("lawyer")), &[], minute(1), minute(1)).runs;
+    runs[0].id = Some(Uuid::from_u128(1));
+    let erased = ask(&policy, &world, &facts(None), &runs, minute(9), minute(9)).runs;
+    assert_eq!(erased, runs);
+    let edited = ask(
+        &policy,
+        &world,
+        &facts(Some("friend")),
+        &runs,
+        minute(9),
+        minute(9),
+    )
+    .runs;
+    assert_eq!(edited[0].end.map(|end| end.why), Some(Why::NoLongerSo));
+    let unknown = ask(&policy, &world, &facts(None), &[], minute(9), minute(9)).runs;
+    assert_eq!(unknown, []);
+}
+
 fn known(rule: &str, cause: &Cause, started: Timestamp) -> Run {
     Run {
         id: Some(Uuid::from_u128(1)),
@@ -666,6 +712,7 @@ fn facts_of(events: &[(i64, Event)]) -> Vec<Fact> {
             Event::Inbound(lawyer) => What::Inbound {
                 message: format!("IM{place}"),
                 text: Some(if *lawyer { "lawyer" } else { "hello" }.to_owned()),
+                opts_out: false,
             },
             Event::Answer => What::Answer,
             Event::Failed => What::Failed {
