@@ -11,6 +11,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::db;
 use crate::escalation::look::{self, ALREADY_OPEN};
 use crate::escalation::store::watch::{self, Key};
 use crate::escalation::store::{self};
@@ -117,7 +118,9 @@ impl Acting {
         escalation_id: Uuid,
         number: i32,
     ) -> Result<Outcome, sqlx::Error> {
-        let mut transaction = self.0.pool.begin().await?;
+        // An offer that a crash of the server forgets is made again, for the task is forgotten as done with it; and commits that
+        // tell of something, as this one does, would wait for the disk one after the other.
+        let mut transaction = self.0.pool.begin_with(db::BEGIN_RELAXED).await?;
         mirror::read::lock_conversation(&mut transaction, sid).await?;
         let now = self.0.clock.now();
         let steps = store::steps(&mut transaction, sid, escalation_id).await?;
@@ -180,6 +183,10 @@ impl Acting {
         });
         let entry = about.entry(kind, POLICY, facts, now);
         events::append(&mut transaction, &[entry]).await?;
+        if step.how == "force" {
+            // Twilio is asked for it soon, and that is not forgotten.
+            wait_for_the_disk(&mut transaction).await?;
+        }
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
         }
@@ -256,6 +263,16 @@ enum Done {
     Started(Box<Transfer>),
     Refused(&'static str),
     Dropped,
+}
+
+async fn wait_for_the_disk(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- escalation.wait_for_the_disk
+        select set_config('synchronous_commit', 'on', true)"
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(())
 }
 
 /// Whether an escalation goes on by what is known now: then until when its present step has time.

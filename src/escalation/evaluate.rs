@@ -5,6 +5,7 @@
 //! known); what is due by `now` is done at `now`, if nothing that happened meanwhile stands against it; what comes after
 //! that, up to `horizon`, is what would happen if nothing else did.
 
+mod recorded;
 mod run;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::escalation::words;
 use crate::escalation::world::World;
 use crate::ids::Identity;
 
+use recorded::{is_same, next_at, waiting_key, why_gone};
 pub use run::{Cause, Counts, End, Fact, Run, Standing, Taken, What, Why};
 
 /// What is to be evaluated.
@@ -333,15 +335,13 @@ impl<'a> Line<'a> {
             return;
         }
         let Some(counts) = self.counts_at(at) else { return };
-        let others = self
-            .inputs
-            .others
-            .iter()
-            .filter(|run| run.cause.kind == cause.kind);
-        if others
-            .into_iter()
-            .any(|run| run.end.is_none() || is_same(&run.cause.key, &cause.key))
-        {
+        // Nor what came while another policy was doing something of the kind, or what it was about.
+        let mut others = self.inputs.others.iter().filter(|run| run.cause.kind == kind);
+        let is_theirs = |run: &Run| {
+            let went_on = run.started_at <= at && run.end.is_none_or(|end| end.at >= at);
+            went_on || is_same(&run.cause.key, &cause.key)
+        };
+        if others.any(is_theirs) {
             return;
         }
         let (holder, time) = (self.holder.as_ref(), self.rule.when.after());
@@ -517,59 +517,6 @@ impl<'a> Line<'a> {
         self.done.retain(|run| run.version == version);
         self.done
     }
-}
-
-/// Whether keys are of the same cause. A time that was cut to the second may be known better by now.
-fn is_same(one: &str, other: &str) -> bool {
-    let split = |key| -> Option<(i64, &str)> {
-        let (since, what) = str::split_once(key, ':')?;
-        Some((since.parse::<i64>().ok()?.div_euclid(1_000_000), what))
-    };
-    one == other || split(one).is_some_and(|one| split(other) == Some(one))
-}
-
-/// A hand-over begins the waiting anew.
-fn waiting_key(message: &str, since: Timestamp) -> String {
-    format!("{}:{message}", since.as_microsecond())
-}
-
-/// When a run goes on.
-fn next_at(rule: &Rule, run: &Run, world: &World) -> Option<Timestamp> {
-    let Some(taken) = run.steps.last() else {
-        return Some(run.started_at);
-    };
-    let lasts = rule.steps.get(taken.step).map(|step| step.lasts)?;
-    let in_full = || world.after(&rule.hours, run.holder.as_ref(), taken.at, lasts);
-    let is_repeated = taken.step + 1 == rule.steps.len() && rule.then == Then::RepeatLast;
-    match taken.state {
-        Standing::Runs => in_full(),
-        Standing::Accepted => None,
-        // Nobody is asked again at once who has just declined.
-        Standing::Over(_) if is_repeated => in_full(),
-        Standing::Over(at) => Some(at.max(taken.at)),
-    }
-}
-
-/// Why a run that stands is not derived any more: something came late that had happened before it began.
-fn why_gone(facts: &[Fact], run: &Run, now: Timestamp) -> (Timestamp, Why) {
-    let after = facts
-        .iter()
-        .filter(|fact| fact.at >= run.cause.at && fact.at <= now);
-    let mut found = after.filter_map(|fact| {
-        let why = match &fact.what {
-            What::Answer => Why::Answered,
-            What::Closed => Why::Closed,
-            What::Gone => Why::LineGone,
-            What::Held(Some(holder)) if Some(holder) != run.holder.as_ref() => Why::HandedOver,
-            What::Held(None) if run.holder.is_some() => Why::Unstaffed,
-            What::Back(who) if Some(who) == run.holder.as_ref() && run.cause.kind == "unavailable" => {
-                Why::Back
-            }
-            _ => return None,
-        };
-        Some((fact.at, why))
-    });
-    found.next().unwrap_or((now, Why::NoLongerSo))
 }
 
 #[cfg(test)]

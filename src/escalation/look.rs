@@ -199,15 +199,22 @@ fn judge(
     let complete_since = conversation.complete_since.unwrap_or(now).max(oldest);
     let mut judged = Vec::new();
     for live in standing.policies.iter().chain(older) {
-        let (of_policy, of_others): (Vec<_>, Vec<_>) = known
-            .iter()
-            .map(|(one, steps)| (one.policy_id.as_str() == live.policy_id, run_of(one, steps)))
-            .partition(|(is_its_own, _)| *is_its_own);
-        let runs = |of: Vec<(bool, Run)>| of.into_iter().map(|(_, run)| run).collect::<Vec<Run>>();
-        let (of_policy, mut of_others) = (runs(of_policy), runs(of_others));
-        if standing.is_supposed {
-            of_others.clear();
-        }
+        let runs = |is_wanted: &dyn Fn(&Escalation) -> bool| -> Vec<Run> {
+            let wanted = known.iter().filter(|(one, _)| is_wanted(one));
+            wanted.map(|(one, steps)| run_of(one, steps)).collect()
+        };
+        let is_its_own = |one: &Escalation| one.policy_id.as_str() == live.policy_id;
+        let of_policy = runs(&is_its_own);
+        // What a policy that is off left is anybody's.
+        let is_left = |one: &Escalation| {
+            let is_off = is_open(one) && standing.live(one.policy_id.as_str()).is_none();
+            is_off || one.why.as_deref() == Some(Why::PolicyOff.as_str())
+        };
+        let of_others = if standing.is_supposed {
+            Vec::new()
+        } else {
+            runs(&|one| !is_its_own(one) && !is_left(one))
+        };
         let in_force = |holder: Option<&Identity>| {
             let one = standing.in_force(&key.line, holder).filter(|_| live.begins)?;
             let team = holder.and_then(|holder| standing.world.team_of(holder));

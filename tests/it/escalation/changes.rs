@@ -140,12 +140,9 @@ async fn what_was_done_under_one_policy_is_not_done_again_under_another() {
         "when": { "no_answer": "5m" }, "steps": [step("nudge", &json!("holder"), "5m")],
     }));
     set(&app, "b", &document).await;
-    set(&app, "a", &{
-        let mut off = document.clone();
-        off["applies_to"] = json!({ "lines": [crate::support::app::LINE] });
-        off
-    })
-    .await;
+    let mut of_line = document.clone();
+    of_line["applies_to"] = json!({ "lines": [crate::support::app::LINE] });
+    set(&app, "a", &of_line).await;
     ask(&app, "Hello?").await;
     later(&app, 5).await;
     later(&app, 5).await;
@@ -164,6 +161,25 @@ async fn what_was_done_under_one_policy_is_not_done_again_under_another() {
     later(&app, 5).await;
     assert_eq!(told(&app).await[3..], ["started", "step_taken nudge maya"]);
     assert_eq!(escalations(&app).await[1].policy_id.as_str(), "b");
+
+    // And what a policy leaves that is removed, is somebody's: of the one that counts then.
+    set(&app, "a", &of_line).await;
+    ask(&app, "Nobody?").await;
+    later(&app, 5).await;
+    assert_eq!(told(&app).await[5..], ["ended steps_taken"]);
+    ask(&app, "Hello!").await;
+    later(&app, 5).await;
+    assert_eq!(told(&app).await[6..], ["started", "step_taken nudge maya"]);
+    assert_eq!(escalations(&app).await[2].policy_id.as_str(), "a");
+    let (mut conn, now) = (app.conn().await, app.clock.now());
+    hookswitch::escalation::remove_policy(&mut conn, &"a".parse().unwrap(), &by(), now)
+        .await
+        .unwrap();
+    app.settle().await;
+    let mut then = told(&app).await.split_off(8);
+    then.sort();
+    assert_eq!(then, ["started", "step_taken nudge maya", "stopped policy_off"]);
+    assert_eq!(escalations(&app).await[3].policy_id.as_str(), "b");
 }
 
 #[tokio::test]
