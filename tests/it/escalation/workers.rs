@@ -248,7 +248,7 @@ async fn news_wakes_who_would_look_much_later() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), looking)
+    tokio::time::timeout(std::time::Duration::from_mins(1), looking)
         .await
         .unwrap();
     assert_eq!(told(&app).await, ["started", "step_taken nudge noor"]);
