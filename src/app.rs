@@ -317,7 +317,11 @@ impl App {
         for _ in 0..self.config.projection.workers {
             tasks.spawn(self.projector.clone().run(working.clone()));
         }
-        tasks.spawn(self.escalator.clone().run(shutdown.clone()));
+        tasks.spawn(
+            self.escalator
+                .clone()
+                .run(self.notices.events.subscribe(), shutdown.clone()),
+        );
         for account in self.accounts.iter() {
             let sweeper = self.sweeper.clone();
             tasks.spawn(sweeper.keep_sweeping(account.clone(), shutdown.clone()));

@@ -7,19 +7,20 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use crate::cli::database::Database;
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db;
-use crate::escalation::backtest::{Backtest, SPAN_MAX, Totals};
+use crate::escalation::backtest::{AS_NOW, AS_THEN, Backtest, SPAN_MAX, Totals};
 use crate::escalation::evaluate::Run;
 use crate::escalation::policy::{Policy, Scope};
-use crate::escalation::{self, Filter, PutPolicyError, dry_run};
+use crate::escalation::{self, Ask, Filter, PutPolicyError, Stop, dry_run};
 use crate::events::Via;
-use crate::ids::{ConversationSid, PhoneNumber};
+use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::people::{Actor, Slug};
 use crate::web::problem::FieldError;
 
@@ -64,6 +65,29 @@ enum Action {
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: u16,
+    },
+    /// Begin an escalation of a line by hand: by the rule of its policy that says `asked`
+    Ask {
+        #[arg(value_name = "CONVERSATION")]
+        conversation_sid: ConversationSid,
+        line: PhoneNumber,
+        /// Who asks for it
+        #[arg(long, value_name = "IDENTITY")]
+        by: Identity,
+        /// Why, for whoever it goes to, in at most 200 characters. It is not sent
+        #[arg(long)]
+        reason: Option<String>,
+        /// This rule, instead of the first one that is for it
+        #[arg(long)]
+        rule: Option<Slug>,
+    },
+    /// Stop an escalation by hand; an offer that nobody has answered is withdrawn
+    Stop {
+        #[arg(value_name = "ESCALATION")]
+        escalation_id: Uuid,
+        /// Who stops it
+        #[arg(long, value_name = "IDENTITY")]
+        by: Identity,
     },
     /// Say what would happen in a conversation, when and why, if nothing else did. Changes nothing
     DryRun {
@@ -129,6 +153,46 @@ async fn act(conn: &mut PgConnection, clock: &Clock, action: &Action) -> anyhow:
             all,
             limit,
         } => list(conn, conversation.as_ref(), *all, *limit).await,
+        Action::Ask {
+            conversation_sid,
+            line,
+            by,
+            reason,
+            rule,
+        } => {
+            let is_fit = |reason: &String| {
+                (1..=200).contains(&reason.chars().count()) && !reason.chars().any(char::is_control)
+            };
+            if reason.as_ref().is_some_and(|reason| !is_fit(reason)) {
+                bail!("--reason: expected 1 to 200 characters in one line");
+            }
+            let wanted = Ask {
+                conversation_sid: conversation_sid.clone(),
+                line: line.clone(),
+                by: by.clone(),
+                reason: reason.clone(),
+                rule: rule.clone(),
+            };
+            let mut transaction = conn.begin().await?;
+            let begun = escalation::ask(&mut transaction, wanted, Via::Cli, now).await?;
+            transaction.commit().await?;
+            output::line(format!(
+                "{} begins: {} {}",
+                begun.escalation_id, begun.policy_id, begun.rule
+            ));
+            Ok(())
+        }
+        Action::Stop { escalation_id, by } => {
+            let stop = Stop {
+                escalation_id: *escalation_id,
+                by: by.clone(),
+            };
+            let mut transaction = conn.begin().await?;
+            escalation::stop(&mut transaction, stop, Via::Cli, now).await?;
+            transaction.commit().await?;
+            output::line(format!("{escalation_id} is stopped"));
+            Ok(())
+        }
         Action::DryRun {
             conversation_sid,
             line,
@@ -370,6 +434,11 @@ async fn look_back(conn: &mut PgConnection, backtest: Backtest, each: bool) -> a
     for (how, count) in &totals.steps {
         output::line(format!("  {count} steps: {how}"));
     }
+    output::line(format!(
+        "As they were: {}. As they are now: {}.",
+        AS_THEN.join(", "),
+        AS_NOW.join(", ")
+    ));
     Ok(())
 }
 

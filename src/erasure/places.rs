@@ -74,7 +74,10 @@ pub(super) async fn in_conversation(
     let mut counts = of_mirror::erase_from_conversation(conn, sid, person, now).await?;
     counts.push(("ledger", ledger::erase::erase(conn, sid, person).await?));
     counts.push(("transfers", transfer::erase::erase(conn, sid, person).await?));
-    counts.push(("escalations", escalation::erase::erase(conn, sid, person).await?));
+    counts.push((
+        "escalations",
+        escalation::erase::erase(conn, sid, person, now).await?,
+    ));
     let sends = outbox::erase::erase_person(conn, sid, person, now).await?;
     counts.push(("sends", i64::try_from(sends.len()).unwrap_or(i64::MAX)));
     let media = outbox::media::erase_person(conn, sid, person, &sends, now).await?;

@@ -11,6 +11,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::db;
 use crate::escalation::look::{self, ALREADY_OPEN};
 use crate::escalation::store::watch::{self, Key};
 use crate::escalation::store::{self};
@@ -117,10 +118,14 @@ impl Acting {
         escalation_id: Uuid,
         number: i32,
     ) -> Result<Outcome, sqlx::Error> {
-        let mut transaction = self.0.pool.begin().await?;
+        // An offer that a crash of the server forgets is made again, for the task is forgotten as done with it; and commits that
+        // tell of something, as this one does, would wait for the disk one after the other.
+        let mut transaction = self.0.pool.begin_with(db::BEGIN_RELAXED).await?;
         mirror::read::lock_conversation(&mut transaction, sid).await?;
         let now = self.0.clock.now();
         let steps = store::steps(&mut transaction, sid, escalation_id).await?;
+        // One that comes so late that the next one was taken meanwhile is that one's no more.
+        let is_overtaken = steps.last().is_some_and(|last| last.number > number);
         let step = steps
             .into_iter()
             .find(|step| step.number == number && step.outcome == "asked");
@@ -128,7 +133,11 @@ impl Acting {
         let (Some(step), Some(escalation)) = (step, found) else {
             return Ok(Outcome::Done);
         };
-        let goes_on = look_again(&mut transaction, &escalation, now).await?;
+        let goes_on = if is_overtaken {
+            None
+        } else {
+            look_again(&mut transaction, &escalation, now).await?
+        };
         let done = match goes_on {
             Some(until) => {
                 self.begin(&mut transaction, &escalation, &step, until, now)
@@ -137,8 +146,11 @@ impl Acting {
             None => Done::Dropped,
         };
         let (key, about) = (About::of(&escalation).key, About::of(&escalation));
-        // What comes next is due at once, or the end has to be written.
-        if !matches!(done, Done::Started(_)) {
+        if matches!(done, Done::Started(_)) {
+            // Who looks at the line at this moment does not know of what was started, and could not withdraw it.
+            watch::take_away(&mut transaction, &key.conversation_sid, &key.line).await?;
+        } else {
+            // What comes next is due at once, or the end has to be written.
             watch::mark(&mut transaction, &key.conversation_sid, &key.line, now).await?;
         }
         let stands = store::lock(&mut transaction, sid, escalation_id).await?;
@@ -171,6 +183,10 @@ impl Acting {
         });
         let entry = about.entry(kind, POLICY, facts, now);
         events::append(&mut transaction, &[entry]).await?;
+        if step.how == "force" {
+            // Twilio is asked for it soon, and that is not forgotten.
+            wait_for_the_disk(&mut transaction).await?;
+        }
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
         }
@@ -247,6 +263,16 @@ enum Done {
     Started(Box<Transfer>),
     Refused(&'static str),
     Dropped,
+}
+
+async fn wait_for_the_disk(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- escalation.wait_for_the_disk
+        select set_config('synchronous_commit', 'on', true)"
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(())
 }
 
 /// Whether an escalation goes on by what is known now: then until when its present step has time.

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 
-use crate::escalation::evaluate::{Inputs, Run, evaluate};
+use crate::escalation::evaluate::{Counts, Inputs, Run, evaluate};
 use crate::escalation::history::{self, Wants, Window};
 use crate::escalation::look;
-use crate::escalation::policy::Policy;
+use crate::escalation::policy::{Policy, When};
 use crate::escalation::world::World;
 use crate::people::import;
 
@@ -20,6 +20,8 @@ use crate::people::import;
 pub const SPAN_MAX: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// Conversations that are read at once.
 const CHUNK: i64 = 200;
+/// So many messages of one conversation are read, the newest.
+const MESSAGES_MAX: i64 = 20_000;
 /// What a customer wrote before the stretch begins may still wait for an answer.
 const BEFORE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -69,6 +71,18 @@ impl Totals {
     }
 }
 
+/// Which of what it goes by was so at the time, by mirror, ledger and log.
+pub const AS_THEN: [&str; 3] = ["holders", "messages", "absences"];
+/// And what is as it is now: of what it was like, nothing is kept.
+pub const AS_NOW: [&str; 6] = [
+    "teams",
+    "supervisors",
+    "backups",
+    "hours",
+    "on_call",
+    "departures",
+];
+
 /// A part of a back-test.
 #[derive(Debug)]
 pub struct Part {
@@ -82,7 +96,7 @@ impl Backtest {
     /// Our people as they were.
     pub async fn world(&self, conn: &mut PgConnection) -> Result<World, sqlx::Error> {
         let (agents, teams) = import::everybody(conn).await?;
-        let absences = history::absences(conn, self.to).await?;
+        let absences = history::absences(conn, self.from - BEFORE, self.to).await?;
         Ok(World::new(agents, teams).with_absences(absences))
     }
 
@@ -103,13 +117,22 @@ impl Backtest {
         let window = Window {
             from: self.from - BEFORE,
             to: self.to,
-            messages_max: i64::from(i32::MAX),
+            messages_max: MESSAGES_MAX,
+            is_past: true,
         };
         let mut after = after.to_owned();
         let mut left = limit;
         while left > 0 {
             let wanted = left.min(CHUNK);
-            let sids = history::conversations_between(conn, self.from, self.to, &after, wanted).await?;
+            let sids = history::conversations_between(
+                conn,
+                self.from - BEFORE,
+                self.to,
+                self.policy.has(|when| matches!(when, When::Unavailable(_))),
+                &after,
+                wanted,
+            )
+            .await?;
             let is_last = i64::try_from(sids.len()).is_ok_and(|found| found < wanted);
             let borrowed: Vec<&str> = sids.iter().map(String::as_str).collect();
             let found = history::load(conn, &borrowed, window, wants).await?;
@@ -146,9 +169,11 @@ impl Backtest {
             world,
             in_force: &|holder| {
                 let team = holder.and_then(|holder| world.team_of(holder));
-                look::in_force(std::iter::once(&self.policy), line, team).is_some()
+                look::in_force(std::iter::once(&self.policy), line, team).map(|_| Counts::ALWAYS)
             },
             known: &[],
+            others: &[],
+            since_of_rules: &BTreeMap::new(),
             since: self.from - BEFORE,
             complete_since: self.from - BEFORE,
             now: self.from - BEFORE,

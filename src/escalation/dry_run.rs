@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use crate::escalation::evaluate::Run;
 use crate::escalation::look::{self, Standing};
 use crate::escalation::policy::Policy;
+use crate::escalation::since::Since;
 use crate::escalation::store::Live;
 use crate::escalation::store::watch::Key;
 use crate::ids::{ConversationSid, PhoneNumber};
@@ -40,11 +41,13 @@ pub async fn dry_run(
     let mut standing = Standing::load(conn).await?;
     let only = instead.as_ref().map(|(policy_id, ..)| (*policy_id).to_owned());
     if let Some((policy_id, version, policy)) = instead {
+        standing.is_supposed = true;
         standing.policies = vec![Live {
             policy_id: policy_id.to_owned(),
             version,
             policy,
             since: now - AHEAD,
+            since_of: Since::default(),
             begins: true,
         }];
     }

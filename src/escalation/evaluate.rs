@@ -5,6 +5,7 @@
 //! known); what is due by `now` is done at `now`, if nothing that happened meanwhile stands against it; what comes after
 //! that, up to `horizon`, is what would happen if nothing else did.
 
+mod recorded;
 mod run;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use crate::escalation::words;
 use crate::escalation::world::World;
 use crate::ids::Identity;
 
-pub use run::{Cause, End, Fact, Run, Standing, Taken, What, Why};
+use recorded::{is_same, next_at, waiting_key, why_gone};
+pub use run::{Cause, Counts, End, Fact, Run, Standing, Taken, What, Why};
 
 /// What is to be evaluated.
 pub struct Inputs<'a> {
@@ -25,12 +27,16 @@ pub struct Inputs<'a> {
     /// In the order of their time.
     pub facts: &'a [Fact],
     pub world: &'a World,
-    /// Whether the policy is the one that counts for the line, as long as this one holds it.
-    pub in_force: &'a dyn Fn(Option<&Identity>) -> bool,
+    /// Whether the policy is the one that counts for the line, as long as this one holds it, and since when.
+    pub in_force: &'a dyn Fn(Option<&Identity>) -> Option<Counts>,
     /// What was recorded of this policy and line, in any version.
     pub known: &'a [Run],
+    /// What was recorded of the line under other policies: it was theirs.
+    pub others: &'a [Run],
     /// What was amiss before is none of the policy's business.
     pub since: Timestamp,
+    /// Nor, before these times, that of rules which came to it later.
+    pub since_of_rules: &'a BTreeMap<String, Timestamp>,
     /// From then on the facts are complete: what was recorded of before stands as it is.
     pub complete_since: Timestamp,
     /// What is due by then is done then.
@@ -87,9 +93,13 @@ struct Line<'a> {
     inputs: &'a Inputs<'a>,
     rule: &'a Rule,
     known: BTreeMap<&'a str, &'a Run>,
+    /// What was amiss before is none of its business.
+    since: Timestamp,
     /// Whether it is one, already and still.
     is_line: bool,
     holder: Option<Identity>,
+    /// Since when the policy counts, as long as they hold it.
+    counts: Option<Counts>,
     absent: Vec<Identity>,
     /// The first message that nobody has answered.
     waiting: Option<String>,
@@ -102,12 +112,15 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(inputs: &'a Inputs<'a>, rule: &'a Rule) -> Self {
         let known = inputs.known.iter().filter(|run| run.rule == rule.name.as_str());
+        let came = inputs.since_of_rules.get(rule.name.as_str()).copied();
         Self {
             inputs,
             rule,
+            since: came.map_or(inputs.since, |came| came.max(inputs.since)),
             known: known.map(|run| (run.cause.key.as_str(), run)).collect(),
             is_line: false,
             holder: None,
+            counts: None,
             absent: Vec::new(),
             waiting: None,
             pending: None,
@@ -280,8 +293,9 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Nothing of before it began with something ends it.
     fn end(&mut self, at: Timestamp, why: Why) {
-        if let Some(mut run) = self.open.take() {
+        if let Some(mut run) = self.open.take_if(|run| run.cause.at <= at) {
             run.next_at = None;
             // What was recorded stands.
             run.end.get_or_insert(End {
@@ -292,23 +306,47 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Whether something that is amiss then would begin anything. What comes while something is being done is left to that.
+    fn counts_at(&self, at: Timestamp) -> Option<Counts> {
+        let is_busy = self.pending.is_some() || self.open.is_some();
+        let is_its_own = at >= self.since && self.is_line && !is_busy;
+        self.counts.filter(|counts| is_its_own && counts.since <= at)
+    }
+
+    fn recorded(&self, key: &str) -> Option<&'a Run> {
+        let exactly = self.known.get(key).copied();
+        exactly.or_else(|| {
+            self.known
+                .values()
+                .copied()
+                .find(|run| is_same(&run.cause.key, key))
+        })
+    }
+
     /// Something is amiss since `at`.
     fn begin(&mut self, key: String, at: Timestamp) {
         let kind = self.rule.when.as_str();
         let cause = Cause { kind, key, at };
-        if let Some(known) = self.known.get(cause.key.as_str()) {
-            let due = Some(known.started_at);
-            self.pending = Some(Pending { cause, due });
+        if let Some(known) = self.recorded(&cause.key) {
+            self.pending = Some(Pending {
+                cause: known.cause.clone(),
+                due: Some(known.started_at),
+            });
             return;
         }
-        let holder = self.holder.as_ref();
-        let is_ours = at >= self.inputs.since && self.is_line && (self.inputs.in_force)(holder);
-        // What comes while something is being done is left to that.
-        if is_ours && self.pending.is_none() && self.open.is_none() {
-            let due = self
-                .inputs
-                .world
-                .after(&self.rule.hours, holder, at, self.rule.when.after());
+        let Some(counts) = self.counts_at(at) else { return };
+        // Nor what came while another policy was doing something of the kind, or what it was about.
+        let mut others = self.inputs.others.iter().filter(|run| run.cause.kind == kind);
+        let is_theirs = |run: &Run| {
+            let went_on = run.started_at <= at && run.end.is_none_or(|end| end.at >= at);
+            went_on || is_same(&run.cause.key, &cause.key)
+        };
+        if others.any(is_theirs) {
+            return;
+        }
+        let (holder, time) = (self.holder.as_ref(), self.rule.when.after());
+        let due = self.inputs.world.after(&self.rule.hours, holder, at, time);
+        if due.is_none_or(|due| counts.due_since <= due) {
             self.pending = Some(Pending { cause, due });
         }
     }
@@ -341,7 +379,11 @@ impl<'a> Line<'a> {
                 self.end(at, Why::Closed);
                 (self.waiting, self.pending, self.is_over) = (None, None, true);
             }
-            What::Inbound { message, text } => self.wrote(message, text.as_deref(), at),
+            What::Inbound {
+                message,
+                text,
+                opts_out,
+            } => self.wrote(message, text.as_deref(), *opts_out, at),
             What::Answer => self.answered(at),
             What::Failed { message } => {
                 if self.rule.when == When::DeliveryFailure {
@@ -362,8 +404,10 @@ impl<'a> Line<'a> {
                 }
             }
             What::Asked(id) => {
-                if self.rule.when == When::Asked {
-                    self.begin(id.to_string(), at);
+                // Only the rule that they asked for: it was recorded as they did.
+                let id = id.to_string();
+                if self.known.contains_key(id.as_str()) {
+                    self.begin(id, at);
                 }
             }
         }
@@ -387,6 +431,7 @@ impl<'a> Line<'a> {
             self.end(at, why);
         }
         self.pending = None;
+        self.counts = (self.inputs.in_force)(holder.as_ref());
         (self.is_line, self.holder) = (true, holder);
         // Whoever has the line now has as much time as the one before.
         if let (When::NoAnswer(_), Some(message)) = (&self.rule.when, &self.waiting) {
@@ -398,22 +443,38 @@ impl<'a> Line<'a> {
     fn consider_absence(&mut self, at: Timestamp) {
         let Some(holder) = &self.holder else { return };
         if self.is_about_absence() && self.absent.contains(holder) {
-            let since = at.max(self.inputs.since);
-            let key = format!("{}:{holder}", since.as_microsecond());
+            // It lasts: whoever is away still, when it becomes the rule's business, is away from then on.
+            let counts = self
+                .counts
+                .map_or(at, |counts| counts.since.max(counts.due_since));
+            let key = |since: Timestamp| format!("{}:{holder}", since.as_microsecond());
+            let mut since = at.max(self.since);
+            if self.recorded(&key(since)).is_none() {
+                since = since.max(counts);
+            }
+            let key = key(since);
             if self.pending.is_none() && self.open.is_none() {
                 self.begin(key, since);
             }
         }
     }
 
-    fn wrote(&mut self, message: &str, text: Option<&str>, at: Timestamp) {
+    fn wrote(&mut self, message: &str, text: Option<&str>, opts_out: bool, at: Timestamp) {
         match &self.rule.when {
-            When::NoAnswer(_) if self.waiting.is_none() && at >= self.inputs.since => {
+            // What comes when all has been done about what nobody answered is a new matter.
+            When::NoAnswer(_)
+                if at >= self.since
+                    && !opts_out
+                    && (self.waiting.is_none() || (self.pending.is_none() && self.open.is_none())) =>
+            {
                 self.waiting = Some(message.to_owned());
                 self.begin(waiting_key(message, at), at);
             }
             When::Words(phrases) => {
-                if text.is_some_and(|text| words::find(text, phrases).is_some()) {
+                // Looking for words is dear: only where something can come of it. Words that were erased since were found.
+                let is_known = self.known.contains_key(message);
+                let is_looked_for = is_known || self.counts_at(at).is_some();
+                if is_looked_for && text.map_or(is_known, |text| words::find(text, phrases).is_some()) {
                     self.begin(message.to_owned(), at);
                 }
             }
@@ -456,50 +517,6 @@ impl<'a> Line<'a> {
         self.done.retain(|run| run.version == version);
         self.done
     }
-}
-
-/// A hand-over begins the waiting anew.
-fn waiting_key(message: &str, since: Timestamp) -> String {
-    format!("{}:{message}", since.as_microsecond())
-}
-
-/// When a run goes on.
-fn next_at(rule: &Rule, run: &Run, world: &World) -> Option<Timestamp> {
-    let Some(taken) = run.steps.last() else {
-        return Some(run.started_at);
-    };
-    let lasts = rule.steps.get(taken.step).map(|step| step.lasts)?;
-    let in_full = || world.after(&rule.hours, run.holder.as_ref(), taken.at, lasts);
-    let is_repeated = taken.step + 1 == rule.steps.len() && rule.then == Then::RepeatLast;
-    match taken.state {
-        Standing::Runs => in_full(),
-        Standing::Accepted => None,
-        // Nobody is asked again at once who has just declined.
-        Standing::Over(_) if is_repeated => in_full(),
-        Standing::Over(at) => Some(at.max(taken.at)),
-    }
-}
-
-/// Why a run that stands is not derived any more: something came late that had happened before it began.
-fn why_gone(facts: &[Fact], run: &Run, now: Timestamp) -> (Timestamp, Why) {
-    let after = facts
-        .iter()
-        .filter(|fact| fact.at >= run.cause.at && fact.at <= now);
-    let mut found = after.filter_map(|fact| {
-        let why = match &fact.what {
-            What::Answer => Why::Answered,
-            What::Closed => Why::Closed,
-            What::Gone => Why::LineGone,
-            What::Held(Some(holder)) if Some(holder) != run.holder.as_ref() => Why::HandedOver,
-            What::Held(None) if run.holder.is_some() => Why::Unstaffed,
-            What::Back(who) if Some(who) == run.holder.as_ref() && run.cause.kind == "unavailable" => {
-                Why::Back
-            }
-            _ => return None,
-        };
-        Some((fact.at, why))
-    });
-    found.next().unwrap_or((now, Why::NoLongerSo))
 }
 
 #[cfg(test)]

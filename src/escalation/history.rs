@@ -12,13 +12,19 @@ use crate::escalation::policy::{Policy, When};
 use crate::escalation::world::World;
 use crate::ids::{Identity, PhoneNumber};
 use crate::ledger::Cause;
+use crate::opt_out::keywords::Keyword;
 
-/// From when to when, and how many of the newest messages of a conversation.
+/// What has more characters is no word by which somebody opts out, with some space around it.
+const KEYWORD_MAX: i32 = 24;
+
+/// From when to when, and how many messages of a conversation.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     pub from: Timestamp,
     pub to: Timestamp,
     pub messages_max: i64,
+    /// The newest of the window, rather than those of the newest that are within it: it lies in the past, and takes longer.
+    pub is_past: bool,
 }
 
 /// What some policies have to know beside who wrote when.
@@ -62,6 +68,7 @@ struct Message {
     at: Timestamp,
     author: Option<String>,
     text: Option<String>,
+    opts_out: bool,
 }
 
 /// Reads these conversations, all at once.
@@ -139,11 +146,12 @@ async fn load_messages(
     let rows = sqlx::query!(
         r#"-- escalation.messages
         select wanted.sid as "conversation_sid!", one.message_sid as "message_sid!", one.at as "at!", one.author,
-               case when $5 then one.body end as body
+               case when $5 or length(one.body) <= $7 then one.body end as body
         from unnest($1::text[]) as wanted (sid)
         cross join lateral (
             select message_sid, author, body, coalesce(created_at, version_at) as at, message_index
             from message where conversation_sid = wanted.sid and removed_at is null
+              and (not $6 or coalesce(created_at, version_at) between $2 and $3)
             order by message_index desc, message_sid desc limit $4) as one
         where one.at >= $2 and one.at <= $3
         order by wanted.sid, one.at, one.message_index"#,
@@ -152,6 +160,8 @@ async fn load_messages(
         window.to.to_sqlx() as _,
         window.messages_max,
         texts,
+        window.is_past,
+        KEYWORD_MAX,
     )
     .fetch_all(conn)
     .await?;
@@ -161,7 +171,8 @@ async fn load_messages(
                 sid: row.message_sid,
                 at: row.at.to_jiff(),
                 author: row.author,
-                text: row.body,
+                opts_out: row.body.as_deref().and_then(Keyword::of) == Some(Keyword::Stop),
+                text: row.body.filter(|_| texts),
             });
         }
     }
@@ -247,6 +258,7 @@ impl Conversation {
                 What::Inbound {
                     message: message.sid.clone(),
                     text: message.text.clone(),
+                    opts_out: message.opts_out,
                 }
             } else {
                 continue;
@@ -276,39 +288,67 @@ impl Conversation {
     }
 }
 
-/// Conversations in which something was written in a stretch of time, in the order of their SIDs, after one.
+/// Conversations in which something may have been amiss in a stretch of time, in the order of their SIDs, after one: something
+/// was written since it began; or, of `silent` ones too, they were not over by then.
 pub async fn conversations_between(
     conn: &mut PgConnection,
     from: Timestamp,
     to: Timestamp,
+    silent: bool,
     after: &str,
     limit: i64,
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
         "-- escalation.conversations_between
         select conversation_sid from conversation
-        where conversation_sid > $3 and first_seen_at <= $2
-          and (last_message_at is null or last_message_at >= $1)
+        where conversation_sid > $3 and least(created_at, first_seen_at) <= $2
+          and coalesce(closed_at, removed_at, 'infinity') >= $1
+          and ($5 or last_message_at is null or last_message_at >= $1)
         order by conversation_sid limit $4",
         from.to_sqlx() as _,
         to.to_sqlx() as _,
         after,
         limit,
+        silent,
     )
     .fetch_all(conn)
     .await
 }
 
-/// When people were away, by what the log tells of it, up to a time.
+/// When people came to the team that they are in, or left the one that they were in, if that is known.
+pub(super) async fn moves(conn: &mut PgConnection) -> Result<BTreeMap<Identity, Timestamp>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- escalation.moves
+        select identity as "identity: Identity", team_since as "team_since!" from agent where team_since is not null"#
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.identity, row.team_since.to_jiff()))
+        .collect())
+}
+
+/// When people were away in a stretch of time, by what the log tells of it.
 pub async fn absences(
     conn: &mut PgConnection,
+    from: Timestamp,
     to: Timestamp,
 ) -> Result<BTreeMap<Identity, Vec<crate::escalation::world::Absence>>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- escalation.availability_changes
-        select subject, occurred_at, data::jsonb ->> 'to' as "status", data::jsonb ->> 'until' as "until"
-        from event where type = 'agent.availability_changed' and occurred_at <= $1
-        order by occurred_at, event_id"#,
+        select agent.identity as subject, said.occurred_at as "occurred_at!", said.data::jsonb ->> 'to' as "status",
+               said.data::jsonb ->> 'until' as "until"
+        from agent cross join lateral (
+            (select occurred_at, event_id, data from event
+             where type = 'agent.availability_changed' and subject = agent.identity and occurred_at < $1
+             order by occurred_at desc, event_id desc limit 1)
+            union all
+            select occurred_at, event_id, data from event
+            where type = 'agent.availability_changed' and subject = agent.identity
+              and occurred_at >= $1 and occurred_at <= $2) as said
+        order by said.occurred_at, said.event_id"#,
+        from.to_sqlx() as _,
         to.to_sqlx() as _,
     )
     .fetch_all(conn)

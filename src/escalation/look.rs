@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::escalation::evaluate::{self, Cause, End, Inputs, Outlook, Run, Taken, Why, evaluate};
+use crate::escalation::evaluate::{
+    self, Cause, Counts, End, Fact, Inputs, Outlook, Run, Taken, What, Why, evaluate,
+};
 use crate::escalation::history::{self, Conversation, Wants, Window};
 use crate::escalation::policy::{How, Policy};
 use crate::escalation::store::watch::Key;
@@ -17,8 +19,11 @@ use crate::ids::Identity;
 use crate::people::{Slug, import};
 use crate::transfer;
 
-/// What is older counts no more: no time in a policy is longer.
+/// What is older counts no more, where no policy waits for longer than [`LONG`] before it does something.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(100 * 24);
+/// And otherwise: business hours of 40 in a week are meant, of which 90 days are 54 weeks.
+const LOOK_BACK_LONG: SignedDuration = SignedDuration::from_hours(400 * 24);
+const LONG: SignedDuration = SignedDuration::from_hours(20 * 24);
 /// Twilio's clock may be ahead of ours; no fact is lost for that.
 const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// Of a conversation, so many of the newest messages are read.
@@ -29,6 +34,8 @@ const MESSAGES_MAX: i64 = 500;
 pub struct Standing {
     pub(super) policies: Vec<Live>,
     pub world: World,
+    /// What is recorded under other policies is left out: these are only thought of.
+    pub(super) is_supposed: bool,
 }
 
 impl Standing {
@@ -36,9 +43,18 @@ impl Standing {
     pub async fn load(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let policies = store::enabled(conn).await?;
         let (agents, teams) = import::everybody(conn).await?;
+        let mut world = World::new(agents, teams);
+        // Who is in which team matters only where a policy asks for it.
+        if policies
+            .iter()
+            .any(|live| !live.policy.applies_to.teams.is_empty())
+        {
+            world = world.with_moves(history::moves(conn).await?);
+        }
         Ok(Self {
             policies,
-            world: World::new(agents, teams),
+            world,
+            is_supposed: false,
         })
     }
 
@@ -73,6 +89,11 @@ pub fn in_force<'a>(
         }
     }
     found.map(|(_, place)| place)
+}
+
+fn look_back<'a>(mut policies: impl Iterator<Item = &'a Policy>) -> SignedDuration {
+    let is_long = policies.any(|policy| policy.has(|when| when.after() > LONG));
+    if is_long { LOOK_BACK_LONG } else { LOOK_BACK }
 }
 
 /// A line that was looked at.
@@ -113,7 +134,7 @@ pub(super) async fn lines(
     now: Timestamp,
     horizon: Timestamp,
 ) -> Result<Vec<Seen>, sqlx::Error> {
-    let after = now - LOOK_BACK;
+    let after = now - look_back(standing.policies.iter().map(|live| &live.policy));
     let mut known = store::known(conn, keys, after).await?;
     let open = || {
         known
@@ -129,15 +150,15 @@ pub(super) async fn lines(
         })
         .map(|one| (one.policy_id.as_str().to_owned(), one.policy_version))
         .collect();
-    let from = open().map(|one| one.cause_at).fold(after, Timestamp::min);
     let older = store::live_versions(conn, &older.into_iter().collect::<Vec<_>>()).await?;
     let wants = Wants::of(standing.policies.iter().chain(&older).map(|live| &live.policy));
     let sids: BTreeSet<&str> = keys.iter().map(|key| key.conversation_sid.as_str()).collect();
     let sids: Vec<&str> = sids.into_iter().collect();
     let window = Window {
-        from,
+        from: after,
         to: now + AHEAD,
         messages_max: MESSAGES_MAX,
+        is_past: false,
     };
     let found = history::load(conn, &sids, window, wants).await?;
     let nothing = Conversation::default();
@@ -146,7 +167,7 @@ pub(super) async fn lines(
         .map(|key| {
             let conversation = found.get(&key.conversation_sid).unwrap_or(&nothing);
             let known = known.remove(key).unwrap_or_default();
-            let judged = judge(standing, &older, key, conversation, &known, now, horizon);
+            let judged = judge(standing, &older, key, conversation, &known, (after, now, horizon));
             Seen {
                 key: key.clone(),
                 account_sid: conversation.account_sid.clone(),
@@ -167,8 +188,7 @@ fn judge(
     key: &Key,
     conversation: &Conversation,
     known: &[(Escalation, Vec<Step>)],
-    now: Timestamp,
-    horizon: Timestamp,
+    (oldest, now, horizon): (Timestamp, Timestamp, Timestamp),
 ) -> Vec<Judged> {
     let asks: Vec<(Uuid, Timestamp)> = known
         .iter()
@@ -176,28 +196,51 @@ fn judge(
         .filter_map(|(one, _)| Some((one.cause_key.parse().ok()?, one.cause_at)))
         .collect();
     let facts = conversation.facts(&key.line, &standing.world, &asks);
-    let complete_since = conversation.complete_since.unwrap_or(now);
+    let complete_since = conversation.complete_since.unwrap_or(now).max(oldest);
     let mut judged = Vec::new();
     for live in standing.policies.iter().chain(older) {
-        let of_policy: Vec<Run> = known
-            .iter()
-            .filter(|(one, _)| one.policy_id.as_str() == live.policy_id)
-            .map(|(one, steps)| run_of(one, steps))
-            .collect();
-        let begins = |holder: Option<&Identity>| {
-            live.begins
-                && standing
-                    .in_force(&key.line, holder)
-                    .is_some_and(|one| one.policy_id == live.policy_id)
+        let runs = |is_wanted: &dyn Fn(&Escalation) -> bool| -> Vec<Run> {
+            let wanted = known.iter().filter(|(one, _)| is_wanted(one));
+            wanted.map(|(one, steps)| run_of(one, steps)).collect()
         };
+        let is_its_own = |one: &Escalation| one.policy_id.as_str() == live.policy_id;
+        let of_policy = runs(&is_its_own);
+        // What a policy that is off left is anybody's.
+        let is_left = |one: &Escalation| {
+            let is_off = is_open(one) && standing.live(one.policy_id.as_str()).is_none();
+            is_off || one.why.as_deref() == Some(Why::PolicyOff.as_str())
+        };
+        let of_others = if standing.is_supposed {
+            Vec::new()
+        } else {
+            runs(&|one| !is_its_own(one) && !is_left(one))
+        };
+        let in_force = |holder: Option<&Identity>| {
+            let one = standing.in_force(&key.line, holder).filter(|_| live.begins)?;
+            let team = holder.and_then(|holder| standing.world.team_of(holder));
+            (one.policy_id == live.policy_id).then(|| Counts {
+                since: live.since_of.of(&live.policy.applies_to, &key.line, team),
+                due_since: standing.world.in_team_since(holder),
+            })
+        };
+        // Of many policies, few have to do with one line.
+        let counts = |fact: &Fact| match &fact.what {
+            What::Held(holder) => in_force(holder.as_ref()).is_some(),
+            _ => false,
+        };
+        if of_policy.is_empty() && !facts.iter().any(counts) {
+            continue;
+        }
         let outlook = evaluate(&Inputs {
             policy: &live.policy,
             version: live.version,
             facts: &facts,
             world: &standing.world,
-            in_force: &begins,
+            in_force: &in_force,
             known: &of_policy,
-            since: live.since,
+            others: &of_others,
+            since: live.since.max(oldest),
+            since_of_rules: &live.since_of.rules,
             complete_since,
             now,
             horizon,
@@ -284,3 +327,23 @@ fn taken(step: &Step) -> Taken {
 
 /// Another transfer of the line is open.
 pub(super) const ALREADY_OPEN: &str = "already_open";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_is_looked_back_for_as_long_as_a_policy_may_wait() {
+        let of = |time: &str| {
+            let rule = json!({ "name": "slow", "when": { "no_answer": time },
+                "steps": [{ "how": "nudge", "to": "holder", "for": "5m" }] });
+            let document = json!({ "name": "x", "rules": [rule] });
+            Policy::read(&document, None).unwrap()
+        };
+        let (short, long) = (of("15m"), of("2160h"));
+        assert_eq!(look_back([&short].into_iter()), LOOK_BACK);
+        assert_eq!(look_back([&short, &long].into_iter()), LOOK_BACK_LONG);
+    }
+}

@@ -20,6 +20,7 @@ pub mod history;
 mod look;
 mod operations;
 pub mod policy;
+pub mod since;
 mod store;
 mod tell;
 pub mod words;
@@ -33,6 +34,7 @@ use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::people::Slug;
 
 use self::policy::Policy;
+use self::since::Since;
 
 pub use act::Acting;
 pub use follow::follow;
@@ -58,12 +60,14 @@ pub struct StoredPolicy {
     pub document: serde_json::Value,
     /// None: it is disabled.
     pub enabled_since: Option<Timestamp>,
+    /// Of what came later than that.
+    pub since: Since,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// An escalation as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An escalation as stored. Does not print whom it is about, nor why somebody asked for it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Escalation {
     pub escalation_id: Uuid,
     pub account_sid: String,
@@ -87,6 +91,19 @@ pub struct Escalation {
     pub started_at: Timestamp,
     pub updated_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for Escalation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Escalation")
+            .field("escalation_id", &self.escalation_id)
+            .field("conversation_sid", &self.conversation_sid)
+            .field("rule", &self.rule)
+            .field("cause", &self.cause)
+            .field("state", &self.state)
+            .field("why", &self.why)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A step of an escalation as stored.

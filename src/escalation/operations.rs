@@ -10,6 +10,7 @@ use crate::escalation::act::{self, Act};
 use crate::escalation::evaluate::Why;
 use crate::escalation::look::Standing;
 use crate::escalation::policy::{Known, Policy, When};
+use crate::escalation::since::Since;
 use crate::escalation::store::watch;
 use crate::escalation::store::{self, Changed};
 use crate::escalation::tell::About;
@@ -122,6 +123,9 @@ pub async fn put_policy(
         version,
         document: document.clone(),
         enabled_since: policy.enabled.then(|| since.unwrap_or(now)),
+        since: before.as_ref().map_or_else(Since::default, |before| {
+            before.since.after(&before.policy, &policy, now)
+        }),
         created_at: before.as_ref().map_or(now, |before| before.created_at),
         updated_at: now,
         policy,
@@ -180,8 +184,8 @@ fn entry(kind: Kind, policy_id: &Slug, data: Value, by: &Actor, now: Timestamp) 
     }
 }
 
-/// An escalation that somebody asks for.
-#[derive(Debug, Clone)]
+/// An escalation that somebody asks for. Does not print.
+#[derive(Clone)]
 pub struct Ask {
     pub conversation_sid: ConversationSid,
     pub line: PhoneNumber,

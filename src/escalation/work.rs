@@ -30,6 +30,8 @@ use crate::{config, queue};
 const LEASE: SignedDuration = SignedDuration::from_secs(20);
 /// After a look that failed.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks that news brought about.
+const GAP: Duration = Duration::from_millis(50);
 /// A line that cannot be looked at is left alone so long.
 const TROUBLED_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -51,25 +53,34 @@ pub struct Looked {
 }
 
 impl Escalator {
-    /// Works until cancelled.
-    pub async fn run(self, cancel: CancellationToken) {
+    /// Works until cancelled. Whatever marks a line is in the log too, so that news of that wake it; without them, or where
+    /// one is lost, it looks by the clock.
+    pub async fn run(self, mut news: tokio::sync::watch::Receiver<u64>, cancel: CancellationToken) {
         let mut limit = self.settings.batch;
         while !cancel.is_cancelled() {
             let began = Instant::now();
-            let pause = match self.look(&mut limit).await {
+            news.mark_unchanged();
+            let (pause, listens) = match self.look(&mut limit).await {
                 // As long as the look took: of many deadlines at once, webhooks are to notice little.
-                Ok(looked) if looked.lines > 0 => began.elapsed(),
+                Ok(looked) if looked.lines > 0 => (began.elapsed(), false),
                 Ok(_) => self.pause().await,
                 Err(error) => {
                     warn!(
                         error = &error as &dyn std::error::Error,
                         "cannot look at lines, trying again"
                     );
-                    PAUSE
+                    (PAUSE, false)
+                }
+            };
+            let woken = async {
+                tokio::time::sleep(GAP).await;
+                if !listens || news.changed().await.is_err() {
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
                 () = cancel.cancelled() => {}
+                () = woken => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -88,17 +99,19 @@ impl Escalator {
         }
     }
 
-    async fn pause(&self) -> Duration {
+    /// How long nothing is due, and whether something may be before.
+    async fn pause(&self) -> (Duration, bool) {
         let next = async {
             let mut conn = self.pool.acquire().await?;
             watch::next_due(&mut conn).await
         };
-        let until = next.await.ok().flatten();
+        let (until, is_in_use) = next.await.unwrap_or((None, false));
         let until = until.and_then(|at| Duration::try_from(at.duration_since(self.clock.now())).ok());
-        until.unwrap_or(self.settings.poll).clamp(
+        let pause = until.unwrap_or(self.settings.poll).clamp(
             Duration::from_millis(20),
             self.settings.poll.max(Duration::from_millis(20)),
-        )
+        );
+        (pause, is_in_use)
     }
 
     /// Looks at those lines that are due longest. Where that fails, at fewer, so that one line does not keep the others.
@@ -115,7 +128,11 @@ impl Escalator {
                 *limit = limit.saturating_mul(2).clamp(1, self.settings.batch);
                 Ok(looked)
             }
-            Err(error) if is_passing(&error) => Err(error),
+            Err(error) if is_passing(&error) => {
+                // Too much at once may be why: what is asked for again is less, until it is done.
+                *limit = (*limit / 2).max(1);
+                Err(error)
+            }
             Err(error) => {
                 drop(conn);
                 self.leave_alone(token, &keys, now, error).await?;

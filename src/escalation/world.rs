@@ -18,6 +18,8 @@ pub struct World {
     members: BTreeMap<Identity, Member>,
     supervisors: BTreeMap<Identity, Identity>,
     teams: BTreeMap<Slug, (TeamPlan, Calendar)>,
+    /// When people came to the team that they are in, or left the one that they were in.
+    moves: BTreeMap<Identity, Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +79,21 @@ impl World {
                     (team.team_id, (team.plan, calendar))
                 })
                 .collect(),
+            moves: BTreeMap::new(),
         }
+    }
+
+    /// With when people came to the team that they are in.
+    #[must_use]
+    pub fn with_moves(mut self, moves: BTreeMap<Identity, Timestamp>) -> Self {
+        self.moves = moves;
+        self
+    }
+
+    /// Since when somebody is in the team that they are in, or in none.
+    pub fn in_team_since(&self, who: Option<&Identity>) -> Timestamp {
+        let moved = who.and_then(|who| self.moves.get(who));
+        moved.copied().unwrap_or(Timestamp::MIN)
     }
 
     /// With all the times at which people were away, as the log tells of them, in place of those that last.
@@ -173,6 +189,7 @@ impl World {
                 let on_call = self.on_call(team, at).ok_or("nobody_on_call")?;
                 return Ok(on_call);
             }
+            Whom::Person(person) if !self.members.contains_key(person) => return Err("unknown"),
             Whom::Person(person) => person,
         };
         match self.absence(found, at) {

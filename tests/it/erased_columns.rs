@@ -396,7 +396,7 @@ const NAMES_NOBODY: &[(&str, &[(&str, &str)])] = &[
             ("team", "team_id name time_zone hours holidays"),
             ("team_on_call", "team_id"),
             ("assignment_turn", "team_id"),
-            ("escalation_policy", "name"),
+            ("escalation_policy", "name since"),
             ("group_text_choice", "team_id"),
             ("handover_rule", "team_id"),
             ("line_assignment", "team_id"),

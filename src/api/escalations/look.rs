@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::api::auth::{Caller, scope};
 use crate::api::{Api, conversations};
-use crate::escalation::backtest::{Backtest, SPAN_MAX, Totals, Would};
+use crate::escalation::backtest::{AS_NOW, AS_THEN, Backtest, SPAN_MAX, Totals, Would};
 use crate::escalation::dry_run::{self, Forecast};
 use crate::escalation::evaluate::{Run, Taken};
 use crate::escalation::policy::Policy;
@@ -261,6 +261,16 @@ pub(in crate::api) struct WouldBody {
     run: RunBody,
 }
 
+/// What a back-test goes by.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BacktestBasis)]
+pub(in crate::api) struct BasisBody {
+    /// As it was at the time: `holders`, `messages`, `absences` (from when the log begins).
+    as_then: [&'static str; 3],
+    /// As it is now, of which no history is kept: `teams`, `supervisors`, `backups`, `hours`, `on_call`, `departures`.
+    as_now: [&'static str; 6],
+}
+
 /// What a policy would have done.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EscalationBacktest)]
@@ -269,6 +279,7 @@ pub(in crate::api) struct BacktestBody {
     policy_version: i64,
     from: Timestamp,
     to: Timestamp,
+    basis: BasisBody,
     totals: TotalsBody,
     escalations: Vec<WouldBody>,
     /// What to send as `cursor` for the conversations after these; null: these were the last.
@@ -278,8 +289,8 @@ pub(in crate::api) struct BacktestBody {
 /// Show what a policy would have done over the mirror's history
 ///
 /// Whether it is on or off: save it with `"enabled": false` to try it. By the same evaluator that does it live, over who held
-/// which line, what was written and who was away; teams, supervisors, backups, hours and on-call orders are those of now.
-/// Nobody answers an offer that was not made. Add up the totals of all parts.
+/// which line, what was written and who was away; teams, supervisors, backups, hours and on-call orders are those of now
+/// (`basis`). Nobody answers an offer that was not made. Add up the totals of all parts.
 #[utoipa::path(
     get,
     path = "/v1/escalation-policies/{policy_id}/backtest",
@@ -336,6 +347,10 @@ pub(in crate::api) async fn backtest(
         policy_version: version,
         from,
         to,
+        basis: BasisBody {
+            as_then: AS_THEN,
+            as_now: AS_NOW,
+        },
         totals: TotalsBody {
             conversations: totals.conversations,
             escalations: totals.escalations,

@@ -280,7 +280,7 @@ pub(super) struct AskForEscalation {
 /// Ask for an escalation by hand
 ///
 /// What is done is said by the policy that counts for the line, in its rule with `"when": "asked"`. Its first step is taken
-/// within a second or so.
+/// at once, or within a second or so.
 #[utoipa::path(
     post,
     path = "/v1/conversations/{conversation_sid}/lines/{line}/escalations",

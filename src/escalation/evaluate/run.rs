@@ -6,6 +6,22 @@ use uuid::Uuid;
 use crate::escalation::policy::How;
 use crate::ids::Identity;
 
+/// Since when a policy counts for a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// What was amiss before is none of its business.
+    pub since: Timestamp,
+    /// Nor is what was due before: until then the line was another policy's.
+    pub due_since: Timestamp,
+}
+
+impl Counts {
+    pub const ALWAYS: Self = Self {
+        since: Timestamp::MIN,
+        due_since: Timestamp::MIN,
+    };
+}
+
 /// Something that happened to a line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Fact {
@@ -25,6 +41,8 @@ pub enum What {
     Inbound {
         message: String,
         text: Option<String>,
+        /// It is a word by which they opt out: nobody can answer it.
+        opts_out: bool,
     },
     /// One of ours wrote.
     Answer,

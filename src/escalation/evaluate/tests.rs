@@ -10,6 +10,8 @@ use crate::people::form::TeamForm;
 use crate::people::{Agent, Availability, Profile, Status, Team};
 use crate::web::field::Errors;
 
+mod later;
+
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
@@ -94,6 +96,7 @@ fn inbound(when: Timestamp, message: &str) -> Fact {
     let what = What::Inbound {
         message: message.to_owned(),
         text: Some(message.to_owned()),
+        opts_out: message == "STOP",
     };
     Fact { at: when, what }
 }
@@ -115,8 +118,10 @@ fn ask(
         version: 1,
         facts,
         world,
-        in_force: &|_| true,
+        in_force: &|_| Some(Counts::ALWAYS),
         known,
+        others: &[],
+        since_of_rules: &BTreeMap::new(),
         since: minute(-1_000),
         complete_since: minute(-1_000),
         now,
@@ -506,6 +511,7 @@ fn facts_of(events: &[(i64, Event)]) -> Vec<Fact> {
             Event::Inbound(lawyer) => What::Inbound {
                 message: format!("IM{place}"),
                 text: Some(if *lawyer { "lawyer" } else { "hello" }.to_owned()),
+                opts_out: false,
             },
             Event::Answer => What::Answer,
             Event::Failed => What::Failed {

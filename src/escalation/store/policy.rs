@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::unreadable;
 use crate::escalation::StoredPolicy;
 use crate::escalation::policy::Policy;
+use crate::escalation::since::Since;
 use crate::people::Slug;
 
 /// A version of a policy that counts.
@@ -18,6 +19,8 @@ pub(in crate::escalation) struct Live {
     pub(in crate::escalation) policy: Policy,
     /// What was amiss before is none of its business.
     pub(in crate::escalation) since: Timestamp,
+    /// Of what came to it later.
+    pub(in crate::escalation) since_of: Since,
     /// It is the newest version; under others, things only go on.
     pub(in crate::escalation) begins: bool,
 }
@@ -48,7 +51,7 @@ pub async fn policies(
 ) -> Result<Vec<StoredPolicy>, sqlx::Error> {
     let rows = sqlx::query!(
         "-- escalation.policies
-        select policy_id, version, document, enabled_since, policy.created_at, updated_at
+        select policy_id, version, document, enabled_since, since, policy.created_at, updated_at
         from escalation_policy as policy join escalation_policy_version using (policy_id, version)
         where $1::text is null or policy_id > $1
         order by policy_id limit $2",
@@ -65,6 +68,7 @@ pub async fn policies(
                 policy: read(&row.document)?,
                 document: row.document,
                 enabled_since: row.enabled_since.map(jiff_sqlx::Timestamp::to_jiff),
+                since: read_since(row.since)?,
                 created_at: row.created_at.to_jiff(),
                 updated_at: row.updated_at.to_jiff(),
             })
@@ -78,7 +82,7 @@ pub async fn find_policy(
 ) -> Result<Option<StoredPolicy>, sqlx::Error> {
     let row = sqlx::query!(
         "-- escalation.find_policy
-        select policy_id, version, document, enabled_since, policy.created_at, updated_at
+        select policy_id, version, document, enabled_since, since, policy.created_at, updated_at
         from escalation_policy as policy join escalation_policy_version using (policy_id, version)
         where policy_id = $1",
         policy_id,
@@ -92,6 +96,7 @@ pub async fn find_policy(
             policy: read(&row.document)?,
             document: row.document,
             enabled_since: row.enabled_since.map(jiff_sqlx::Timestamp::to_jiff),
+            since: read_since(row.since)?,
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
         })
@@ -120,7 +125,7 @@ pub async fn document_of(
 pub(in crate::escalation) async fn enabled(conn: &mut PgConnection) -> Result<Vec<Live>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- escalation.enabled_policies
-        select policy_id, version, document, enabled_since as "enabled_since!"
+        select policy_id, version, document, enabled_since as "enabled_since!", since
         from escalation_policy join escalation_policy_version using (policy_id, version)
         where enabled order by policy_id"#
     )
@@ -133,6 +138,7 @@ pub(in crate::escalation) async fn enabled(conn: &mut PgConnection) -> Result<Ve
                 version: row.version,
                 policy: read(&row.document)?,
                 since: row.enabled_since.to_jiff(),
+                since_of: read_since(row.since)?,
                 begins: true,
             })
         })
@@ -171,6 +177,7 @@ pub(in crate::escalation) async fn live_versions(
                 version: row.version,
                 policy: read(&row.document)?,
                 since: row.enabled_since.to_jiff(),
+                since_of: Since::default(),
                 begins: false,
             })
         })
@@ -183,10 +190,11 @@ pub(in crate::escalation) async fn upsert_policy(
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- escalation.upsert_policy
-        insert into escalation_policy (policy_id, version, name, enabled, enabled_since, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        insert into escalation_policy (policy_id, version, name, enabled, enabled_since, created_at, updated_at, since)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
         on conflict (policy_id) do update set version = excluded.version, name = excluded.name,
-            enabled = excluded.enabled, enabled_since = excluded.enabled_since, updated_at = excluded.updated_at",
+            enabled = excluded.enabled, enabled_since = excluded.enabled_since, updated_at = excluded.updated_at,
+            since = excluded.since",
         stored.policy_id.as_str(),
         stored.version,
         stored.policy.name,
@@ -194,10 +202,15 @@ pub(in crate::escalation) async fn upsert_policy(
         stored.enabled_since.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
         stored.created_at.to_sqlx() as _,
         stored.updated_at.to_sqlx() as _,
+        serde_json::to_value(&stored.since).map_err(|error| sqlx::Error::Encode(error.into()))?,
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+fn read_since(stored: Value) -> Result<Since, sqlx::Error> {
+    serde_json::from_value(stored).map_err(|error| unreadable("escalation_policy.since", error))
 }
 
 /// The newest version that there ever was of a policy, also of one that was removed.

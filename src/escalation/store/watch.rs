@@ -61,6 +61,24 @@ pub(in crate::escalation) async fn mark(
     Ok(())
 }
 
+/// Takes the lease of a line away, and leaves it as it is otherwise. Whoever writes of it is waited for.
+pub(in crate::escalation) async fn take_away(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    line: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- escalation.take_line_away
+        update escalation_watch set lease_token = null, lease_expires_at = null
+        where conversation_sid = $1 and line = $2",
+        conversation_sid,
+        line,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// A policy changed: marks what is watched, where it has something open, and the lines of those who are away or leave.
 pub(in crate::escalation) async fn mark_for_policy(
     conn: &mut PgConnection,
@@ -187,17 +205,18 @@ pub(in crate::escalation) async fn put_back(
     Ok(())
 }
 
-/// When there is next something to look at.
+/// When there is next something to look at, and whether any policy is enabled, so that something may come before.
 pub(in crate::escalation) async fn next_due(
     conn: &mut PgConnection,
-) -> Result<Option<Timestamp>, sqlx::Error> {
-    let at = sqlx::query_scalar!(
+) -> Result<(Option<Timestamp>, bool), sqlx::Error> {
+    let row = sqlx::query!(
         r#"-- escalation.next_due
-        select greatest(look_at, lease_expires_at) as "at!" from escalation_watch order by look_at limit 1"#
+        select (select greatest(look_at, lease_expires_at) from escalation_watch order by look_at limit 1) as next_at,
+               exists (select from escalation_policy where enabled) as "is_in_use!""#
     )
-    .fetch_optional(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(at.map(jiff_sqlx::Timestamp::to_jiff))
+    Ok((row.next_at.map(jiff_sqlx::Timestamp::to_jiff), row.is_in_use))
 }
 
 /// How many lines are due by now, and how many are watched.

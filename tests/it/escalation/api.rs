@@ -301,6 +301,24 @@ async fn a_back_test_finds_what_was_done_live() {
     );
     assert_eq!(back["escalations"][0]["conversation_sid"], json!(sid));
     assert_eq!(back["next"], Value::Null);
+    assert_eq!(
+        back["basis"],
+        json!({
+            "as_then": ["holders", "messages", "absences"],
+            "as_now": ["teams", "supervisors", "backups", "hours", "on_call", "departures"],
+        })
+    );
+    // A stretch that begins after the last message, which waits for its answer still; in a mirror that saw it all later.
+    crate::support::tables::execute(
+        &app,
+        "update conversation set first_seen_at = first_seen_at + interval '1 year'",
+    )
+    .await;
+    let began = app.clock.now() - SignedDuration::from_mins(20);
+    let part = crm
+        .get(&format!("/v1/escalation-policies/all/backtest?from={began}"))
+        .await;
+    assert_eq!(part["totals"]["by_end"], json!({ "needs_person": 1 }));
     // Each within a second or two of what was really done.
     let live = crm.get("/v1/escalations").await;
     for (would, did) in back["escalations"]

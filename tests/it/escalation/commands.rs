@@ -7,8 +7,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{ask, later, slow_answer, staffed, told};
-use crate::support::app::TestApp;
+use super::{ask, later, policy, set, slow_answer, staffed, step, told};
+use crate::support::app::{LINE, TestApp};
 use crate::support::tables;
 
 /// What a command printed, and whether it succeeded.
@@ -135,7 +135,33 @@ async fn a_back_test_is_told_in_words() {
         "1 steps: nudge",
         "1 steps: offer",
         "offer backup: jonas",
+        "As they were: holders, messages, absences. As they are now: teams,",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+}
+
+#[tokio::test]
+async fn somebody_asks_for_one_and_stops_it() {
+    let (app, sid) = staffed().await;
+    let ask = |rest: &[&'static str]| [&["ask", sid.as_str(), LINE, "--by", "maya"], rest].concat();
+    let (ok, text) = run(&app, &ask(&[])).await;
+    assert!(!ok && text.contains("no policy says what to do"), "{text}");
+    let rule = json!({ "when": "asked", "steps": [step("nudge", &json!("supervisor"), "5m")] });
+    set(&app, "all", &policy(&rule)).await;
+    let (ok, text) = run(&app, &ask(&["--reason", ""])).await;
+    assert!(
+        !ok && text.contains("--reason: expected 1 to 200 characters"),
+        "{text}"
+    );
+    let (ok, text) = run(&app, &ask(&["--reason", "wants a manager"])).await;
+    assert!(ok && text.ends_with(" begins: all rule\n"), "{text}");
+    let id = text.split(' ').next().unwrap().to_owned();
+    let (ok, text) = run(&app, &ask(&[])).await;
+    assert!(!ok && text.contains("one is open already"), "{text}");
+    let (ok, text) = run(&app, &["stop", &id, "--by", "noor"]).await;
+    assert!(ok && text == format!("{id} is stopped\n"), "{text}");
+    let (ok, text) = run(&app, &["stop", &id, "--by", "noor"]).await;
+    assert!(!ok && text.contains("the escalation is over"), "{text}");
+    assert_eq!(told(&app).await, ["started", "stopped stopped_by_hand"]);
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     agent, answer, ask, by, escalations, later, policy, set, slow_answer, staffed, step, told, transfers,
 };
+use crate::support::app::{BUYER, LINE, PARTNER};
 use crate::support::tables;
 
 #[tokio::test]
@@ -264,4 +265,62 @@ async fn who_goes_away_while_holding_a_line_is_looked_after() {
     );
     say(Status::Available, None).await;
     assert_eq!(told(&app).await[6..], ["stopped back"]);
+}
+
+#[tokio::test]
+async fn what_a_customer_writes_after_all_was_done_begins_anew() {
+    let (app, sid) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Thanks!").await;
+    later(&app, 15).await;
+    later(&app, 5).await;
+    later(&app, 10).await;
+    app.settle_for(SignedDuration::from_secs(10)).await;
+    assert_eq!(
+        told(&app).await,
+        [
+            "started",
+            "step_taken nudge maya",
+            "step_taken offer jonas",
+            "needs_person needs_person"
+        ]
+    );
+    // Nobody has answered, and three days later there is something else.
+    app.settle_for(SignedDuration::from_hours(72)).await;
+    assert_eq!(told(&app).await.len(), 4);
+    ask(&app, "The closing is today, where do I have to be?").await;
+    later(&app, 14).await;
+    assert_eq!(told(&app).await.len(), 4, "with all its time");
+    later(&app, 1).await;
+    assert_eq!(told(&app).await[4..], ["started", "step_taken nudge maya"]);
+    answer(&app, &sid).await;
+    assert_eq!(told(&app).await[6..], ["stopped answered"]);
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_arrive_is_looked_after() {
+    let (app, sid) = staffed().await;
+    let rule = json!({
+        "when": "delivery_failure",
+        "steps": [step("nudge", &json!("holder"), "5m"), step("nudge", &json!("supervisor"), "5m")],
+    });
+    set(&app, "all", &policy(&rule)).await;
+    answer(&app, &sid).await;
+    app.settle_for(SignedDuration::from_secs(5)).await;
+    assert_eq!(told(&app).await, Vec::<String>::new(), "that one arrived");
+    // From then on nothing reaches the partner: the carrier says so of what we write (21610).
+    app.text(PARTNER, &[LINE, BUYER], "STOP").await;
+    app.settle().await;
+    answer(&app, &sid).await;
+    app.settle_for(SignedDuration::from_secs(5)).await;
+    assert_eq!(told(&app).await, ["started", "step_taken nudge maya"]);
+    let one = escalations(&app).await.remove(0);
+    assert_eq!(one.cause, "delivery_failure");
+    let failed = "select message_sid from delivery_receipt where status = 'undelivered'";
+    assert_eq!(tables::rows(&app, failed).await, [one.cause_key]);
+    // A second receipt of the same message changes nothing; nobody writes again, and it goes on.
+    later(&app, 5).await;
+    assert_eq!(told(&app).await[2..], ["step_taken nudge noor"]);
+    later(&app, 5).await;
+    assert_eq!(told(&app).await[3..], ["ended steps_taken"]);
 }

@@ -1,7 +1,9 @@
 //! Escalation policies: what is due on a line, who is told, offered or given it, and what ends it.
 
 mod api;
+mod changes;
 mod commands;
+mod erasing;
 mod flow;
 mod stops;
 mod workers;

@@ -2,8 +2,11 @@
 
 use hookswitch::escalation::Escalator;
 use jiff::SignedDuration;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::{ask, later, set, slow_answer, staffed, told};
+use super::{ask, later, policy, set, slow_answer, staffed, step, told};
+use crate::support::app::LINE;
 use crate::support::tables;
 
 #[tokio::test]
@@ -139,4 +142,146 @@ async fn what_happens_while_somebody_looks_counts() {
     assert_eq!(tables::count(&app, leases).await, 0, "taken away");
     escalator.run_until_idle().await.unwrap();
     assert_eq!(told(&app).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_step_that_comes_after_the_next_one_is_dropped() {
+    let (app, _) = staffed().await;
+    let mut document = slow_answer();
+    document["rules"][0]["steps"] = json!([
+        step("offer", &json!("backup"), "10m"),
+        step("nudge", &json!("supervisor"), "10m")
+    ]);
+    set(&app, "all", &document).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    app.app.escalator.run_until_idle().await.unwrap();
+    tables::execute(
+        &app,
+        "update task set run_at = run_at + interval '15 minutes' where kind = 'escalation.act'",
+    )
+    .await;
+    later(&app, 10).await;
+    later(&app, 5).await;
+    assert_eq!(tables::count(&app, "transfer").await, 0);
+    assert_eq!(
+        told(&app).await,
+        ["started", "step_taken nudge noor", "step_dropped offer jonas"]
+    );
+    tables::assert_queue_is_empty(&app).await;
+}
+
+/// Somebody ends the escalation at the moment at which its offer is made, without the conversation's lock: the offer waits
+/// for them, and is not made.
+#[tokio::test]
+async fn an_offer_waits_for_whoever_is_writing_the_end() {
+    let (app, _) = staffed().await;
+    let mut document = slow_answer();
+    document["rules"][0]["steps"] = json!([step("offer", &json!("backup"), "10m")]);
+    set(&app, "all", &document).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    app.app.escalator.run_until_idle().await.unwrap();
+    // A look that saw the step before it was carried out, with its lines locked.
+    let mut writing = app.pool().begin().await.unwrap();
+    sqlx::raw_sql("select from escalation_watch for update")
+        .execute(&mut *writing)
+        .await
+        .unwrap();
+    let worker = app.app.worker.clone();
+    let offering = tokio::spawn(async move { worker.run_until_idle().await.unwrap() });
+    let is_waiting = "pg_locks where not granted
+        and pid in (select pid from pg_stat_activity where datname = current_database())";
+    while tables::count(&app, is_waiting).await == 0 {
+        assert_eq!(
+            tables::count(&app, "transfer").await,
+            0,
+            "made without a look at who writes"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    sqlx::raw_sql(
+        "update escalation set state = 'stopped', why = 'policy_off', next_at = null, finished_at = updated_at",
+    )
+    .execute(&mut *writing)
+    .await
+    .unwrap();
+    writing.commit().await.unwrap();
+    offering.await.unwrap();
+    app.settle().await;
+    assert_eq!(tables::count(&app, "transfer").await, 0);
+    assert_eq!(
+        tables::count(&app, "escalation_step where outcome = 'dropped'").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn news_wakes_who_would_look_much_later() {
+    let (app, sid) = staffed().await;
+    let rule = json!({ "when": "asked", "steps": [step("nudge", &json!("supervisor"), "5m")] });
+    set(&app, "all", &policy(&rule)).await;
+    app.settle().await;
+    let cancel = CancellationToken::new();
+    let mut escalator = app.app.escalator.clone();
+    escalator.settings.poll = std::time::Duration::from_hours(1);
+    let news = app.app.notices.events.subscribe();
+    let listening = tokio::spawn(app.app.notices.clone().listen(app.pool().clone(), cancel.clone()));
+    let running = tokio::spawn(escalator.run(news, cancel.clone()));
+    // It has looked, there was nothing, and it sleeps.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let wanted = hookswitch::escalation::Ask {
+        conversation_sid: sid,
+        line: LINE.parse().unwrap(),
+        by: "maya".parse().unwrap(),
+        reason: None,
+        rule: None,
+    };
+    let (mut conn, now) = (app.conn().await, app.clock.now());
+    hookswitch::escalation::ask(&mut conn, wanted, hookswitch::events::Via::Api, now)
+        .await
+        .unwrap();
+    let looking = async {
+        while told(&app).await.len() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), looking)
+        .await
+        .unwrap();
+    assert_eq!(told(&app).await, ["started", "step_taken nudge noor"]);
+    cancel.cancel();
+    running.await.unwrap();
+    listening.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_at_once_is_read_in_smaller_sets() {
+    let (app, _) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "Hello?").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    // Reading takes the database longer than it gives a statement; the worker's role is not the owner, so that policies count.
+    tables::execute(
+        &app,
+        "create function cancel() returns bool language plpgsql as $$
+        begin raise exception using errcode = 'query_canceled'; end $$;
+        create policy slow on escalation_policy_version using (cancel());
+        alter table escalation_policy_version enable row level security",
+    )
+    .await;
+    let mut limit = 100;
+    app.app.escalator.look(&mut limit).await.unwrap_err();
+    assert_eq!(limit, 50);
+    tables::execute(
+        &app,
+        "alter table escalation_policy_version disable row level security",
+    )
+    .await;
+    // The lease of that look runs out.
+    app.settle_for(SignedDuration::from_secs(21)).await;
+    assert_eq!(told(&app).await, ["started", "step_taken nudge maya"]);
 }
