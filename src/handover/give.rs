@@ -284,6 +284,7 @@ impl Handovers {
             Err(StartTransferError::TooManyHops { next_at, .. }) => {
                 put_off(transaction, ground, next_at).await
             }
+            // Where it is released, the rules would say the same again.
             Err(
                 StartTransferError::TargetInGroup
                 | StartTransferError::NobodyFree { .. }

@@ -246,3 +246,32 @@ async fn a_line_that_changed_hands_too_often_waits_while_others_go_on() {
     assert_eq!(desk.ended(id).await.state, State::Completed);
     assert_eq!(count(desk.holders(&sids).await), [("ada".to_owned(), 3)].into());
 }
+
+#[tokio::test]
+async fn a_release_that_is_refused_does_not_hold_up_the_lines_after_it() {
+    // What is released goes to her, who is to give everything away.
+    let desk = Desk::open_with(Wanted {
+        release_to: Some("maya".parse().unwrap()),
+        ..Wanted::default()
+    })
+    .await;
+    let sids = desk.groups(1_000, 3, "maya").await;
+    let mut new = to_ada();
+    new.rules = vec![Rule::People(vec!["cyd".parse().unwrap()])];
+    new.otherwise = Otherwise::Release;
+    let id = desk.draft(new).await.handover_id;
+    let give = json!({ "by": "sam", "lines": [
+        { "conversation_sid": sids[1], "action": "give", "to": "ada" },
+        { "conversation_sid": sids[2], "action": "give", "to": "ada" },
+    ] });
+    let (status, body) = desk.post(&format!("/v1/handovers/{id}/lines"), &give).await;
+    assert_eq!(status, 200, "{body}");
+    desk.run(id).await;
+    assert_eq!(desk.ended(id).await.state, State::Completed);
+    assert_eq!(desk.holders(&sids).await, ["maya", "ada", "ada"]);
+    let line = &desk.lines(id).await[0];
+    assert_eq!(
+        (line.state, line.outcome.as_deref()),
+        (LineState::Skipped, Some("already_holder"))
+    );
+}
