@@ -263,11 +263,19 @@ pub async fn page(
     Ok(rows.into_iter().map(Handover::from).collect())
 }
 
-/// Another plan of the same person that is running or paused.
+/// Another plan of the same person that is running or paused. None begins meanwhile: whoever asks is alone in it until
+/// the transaction ends.
 pub(in crate::handover) async fn is_another_at_work(
     conn: &mut PgConnection,
     plan: &Handover,
 ) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query!(
+        "-- handover.lock_leaver
+        select pg_advisory_xact_lock(hashtext('hookswitch.handover'), hashtext($1))",
+        plan.leaver.as_str(),
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query_scalar!(
         "-- handover.is_another_at_work
         select handover_id from handover_plan where leaver = $1 and handover_id <> $2 and state in ('running', 'paused')",

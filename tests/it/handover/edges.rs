@@ -1,5 +1,6 @@
 //! What is refused, what is decided by hand, and what changes between deciding and giving.
 
+use hookswitch::events::Via;
 use hookswitch::handover::{LineState, Otherwise, Rule, State};
 use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::transfer::Kind;
@@ -274,4 +275,34 @@ async fn a_release_that_is_refused_does_not_hold_up_the_lines_after_it() {
         (line.state, line.outcome.as_deref()),
         (LineState::Skipped, Some("already_holder"))
     );
+}
+
+#[tokio::test]
+async fn of_two_plans_of_one_person_that_are_run_at_once_one_is_a_conflict() {
+    let desk = Desk::open().await;
+    desk.groups(1_000, 1, "maya").await;
+    let (one, other) = (desk.draft(to_ada()).await, desk.draft(to_ada()).await);
+    let mut transaction = desk.app.pool().begin().await.unwrap();
+    let handovers = &desk.app.app.api.handovers;
+    handovers
+        .run_in(&mut transaction, one.handover_id, "sam", Via::Api)
+        .await
+        .unwrap();
+    let second = desk.verb(other.handover_id, "run");
+    let first = async {
+        // Not before the second waits for it.
+        let waiting =
+            "pg_locks join pg_stat_activity using (pid) where datname = current_database() and not granted";
+        while tables::count(&desk.app, waiting).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        transaction.commit().await.unwrap();
+    };
+    let ((status, problem), ()) = tokio::join!(second, first);
+    assert_eq!(
+        (status, kind(&problem)),
+        (409, "another_handover_at_work"),
+        "{problem}"
+    );
+    assert_eq!(problem["handover_id"], one.handover_id.to_string());
 }
