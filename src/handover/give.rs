@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgTransaction};
 use crate::events::{self, Kind as EventKind, Via};
 use crate::handover::assign::{assign, judge, not_theirs};
 use crate::handover::plan::Taker;
+use crate::handover::store::{Ended, UnderWay};
 use crate::handover::tell::{line_ended, tell};
 use crate::handover::work::Next;
 use crate::handover::{
@@ -26,6 +27,8 @@ use crate::{ledger, mirror, transfer};
 const FOLLOW: SignedDuration = SignedDuration::from_millis(500);
 /// The same, where none is under way. Whoever does something about the plan has it looked at at once.
 const LOOK: SignedDuration = SignedDuration::from_mins(1);
+/// A transfer that Twilio keeps waiting for so long is said to be why a plan does not get on.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// After so long in one run the task is given back, so that others see that it lives.
 const RUN_MAX: SignedDuration = SignedDuration::from_secs(20);
 /// Before people are judged anew, where somebody changed between deciding and giving.
@@ -91,7 +94,7 @@ struct Ground {
 impl Handovers {
     /// Begins what is due, and says when to look again.
     pub(super) async fn give(&self, plan: &Handover) -> Result<Next, Failure> {
-        let mut is_under_way = self.follow(plan).await?;
+        let mut under_way = self.follow(plan).await?;
         let began = self.clock.now();
         let mut known = Known::default();
         let mut decided_anew = false;
@@ -114,15 +117,18 @@ impl Handovers {
             };
             if plan.pace().due(now).is_none() {
                 let due = plan.next_due_at.unwrap_or(now);
-                let at_most = if is_under_way { FOLLOW } else { LOOK };
+                let at_most = if under_way > 0 { FOLLOW } else { LOOK };
                 let pause = due.duration_since(now).min(at_most);
                 return Ok(Next::Wait(pause.max(SignedDuration::from_millis(1))));
+            }
+            if under_way >= plan.pace().under_way_max() {
+                return Ok(Next::Wait(FOLLOW));
             }
             if now.duration_since(began) > RUN_MAX {
                 return Ok(Next::Wait(SignedDuration::ZERO));
             }
             match self.begin(&plan, &sid, &line, &mut known).await? {
-                Begun::Started => is_under_way = true,
+                Begun::Started => under_way += 1,
                 Begun::Passed | Begun::Moved => {}
                 Begun::DecideAnew if decided_anew => return Ok(Next::Wait(DECIDE_AGAIN)),
                 Begun::DecideAnew => {
@@ -289,7 +295,7 @@ impl Handovers {
                 StartTransferError::TargetInGroup
                 | StartTransferError::NobodyFree { .. }
                 | StartTransferError::AlreadyHolder,
-            ) if !ground.line.by_hand => Ok(Begun::DecideAnew),
+            ) if ground.line.action == Some(Action::Give) && !ground.line.by_hand => Ok(Begun::DecideAnew),
             Err(error) => skip(transaction, ground, code(&error)).await,
         }
     }
@@ -330,15 +336,44 @@ impl Handovers {
         }
     }
 
-    /// Writes down what became of lines whose transfers have ended. Answers whether others are under way.
-    pub(super) async fn follow(&self, seen: &Handover) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
-        let ended = store::ended(&mut transaction, seen.handover_id).await?;
-        if ended.is_empty() {
-            return store::is_under_way(&mut transaction, seen.handover_id).await;
+    /// Writes down what became of lines whose transfers have ended, and why the others do not get on. Answers how many are
+    /// under way.
+    pub(super) async fn follow(&self, seen: &Handover) -> Result<i64, sqlx::Error> {
+        let mut conn = self.pool.acquire().await?;
+        let ended = store::ended(&mut conn, seen.handover_id).await?;
+        drop(conn);
+        if !ended.is_empty() {
+            self.end(seen, ended).await?;
         }
+        let stuck_since = self.clock.now() - STUCK_AFTER;
+        let mut conn = self.pool.acquire().await?;
+        let under_way = store::under_way(&mut conn, seen.handover_id, stuck_since).await?;
+        drop(conn);
+        if seen.waiting_error != under_way.waiting_error {
+            self.note_why(seen, &under_way).await?;
+        }
+        Ok(under_way.lines)
+    }
+
+    /// Writes down why the transfers of a plan wait, or that they do not any more.
+    async fn note_why(&self, seen: &Handover, under_way: &UnderWay) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(mut plan) = store::lock(&mut transaction, seen.handover_id).await? else {
+            return Ok(());
+        };
+        if (plan.state, plan.phase) != (seen.state, seen.phase) {
+            return Ok(());
+        }
+        plan.waiting_error.clone_from(&under_way.waiting_error);
+        plan.waiting_since = under_way.waiting_since;
+        store::update(&mut transaction, &plan).await?;
+        transaction.commit().await
+    }
+
+    async fn end(&self, seen: &Handover, ended: Vec<Ended>) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
         let Some(plan) = store::lock(&mut transaction, seen.handover_id).await? else {
-            return Ok(false);
+            return Ok(());
         };
         let now = self.clock.now();
         let mut told = Vec::new();
@@ -372,9 +407,7 @@ impl Handovers {
             told.push(line_ended(&plan, &line, now));
         }
         events::append(&mut transaction, &told).await?;
-        let is_under_way = store::is_under_way(&mut transaction, plan.handover_id).await?;
-        transaction.commit().await?;
-        Ok(is_under_way)
+        transaction.commit().await
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{ledger, mirror, twilio};
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// After so long a read is asked for anew.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// What a plan waits for then, in place of an error of its own.
+const UNREAD: &str = "conversations_unread";
 
 impl Handovers {
     /// Asks Twilio for the lines, and takes those that the plan does not have yet.
@@ -62,7 +64,12 @@ impl Handovers {
         let Some(mut plan) = self.still(&mut transaction, plan).await? else {
             return Ok(Next::Again);
         };
-        let doubts = store::settle_doubts(&mut transaction, plan.handover_id, now).await?;
+        let accounts: Vec<&str> = self
+            .accounts
+            .iter()
+            .map(|account| account.account_sid.as_str())
+            .collect();
+        let doubts = store::settle_doubts(&mut transaction, plan.handover_id, &accounts, now).await?;
         if doubts > 0 {
             if now.duration_since(plan.updated_at) >= ASK_AGAIN {
                 for (account_sid, sid) in store::ask_again(&mut transaction, plan.handover_id).await? {
@@ -70,12 +77,15 @@ impl Handovers {
                         mirror::put_read(&mut transaction, &account_sid, &sid, None, now, now).await?;
                     }
                 }
+                plan.waiting_since = plan.waiting_since.or(plan.listed_at).or(Some(now));
+                plan.waiting_error = Some(UNREAD.to_owned());
                 plan.updated_at = now;
                 store::update(&mut transaction, &plan).await?;
             }
             transaction.commit().await?;
             return Ok(Next::Wait(LOOK_AGAIN));
         }
+        (plan.waiting_error, plan.waiting_since) = (None, None);
         assign(&mut transaction, &plan, &self.accounts, now).await?;
         let counts = store::counts(&mut transaction, plan.handover_id).await?;
         plan.phase = Phase::Giving;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::events::{self, Kind, NewEvent, Via};
-use crate::handover::{BackState, Handover, Line};
+use crate::handover::{BackState, Direction, Handover, Line};
 use crate::ids::AccountSid;
 
 /// Writes the log entry of a plan's change.
@@ -68,7 +68,8 @@ pub(super) fn line_ended(plan: &Handover, line: &Line, now: Timestamp) -> NewEve
             "line": line.line,
             "leaver": plan.leaver,
             "to": line.to,
-            "direction": plan.direction,
+            // Not the plan's: it may have been turned round while the line was on its way out.
+            "direction": line.back_state.map_or(Direction::Out, |_| Direction::Back),
             "state": line.state,
             "outcome": line.outcome,
             "transfer_id": line.transfer_id,

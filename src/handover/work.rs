@@ -94,8 +94,8 @@ impl Handovers {
             (State::Running, Phase::Giving) => self.give(&plan).await,
             (State::Planning, Phase::Giving)
             | (State::Draft | State::Paused | State::Completed | State::Cancelled | State::Returned, _) => {
-                let is_under_way = self.follow(&plan).await?;
-                Ok(if is_under_way {
+                let under_way = self.follow(&plan).await?;
+                Ok(if under_way > 0 {
                     Next::Wait(FOLLOW)
                 } else {
                     Next::Done
