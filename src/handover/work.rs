@@ -62,7 +62,8 @@ impl Handler for Return {
                 Err(error) => return Outcome::Bury(error.into()),
             };
             match self.0.return_on_the_day(payload.handover_id).await {
-                Ok(()) => Outcome::Done,
+                Ok(None) => Outcome::Done,
+                Ok(Some(rest)) => Outcome::Wait(rest),
                 Err(error) => Outcome::Retry(error.into()),
             }
         })
@@ -104,16 +105,22 @@ impl Handovers {
         }
     }
 
-    /// It is the day: what is still with whom it was given to goes back. Another end of the plan came first, or not.
-    async fn return_on_the_day(&self, handover_id: Uuid) -> Result<(), sqlx::Error> {
+    /// It is the day: what is still with whom it was given to goes back. Another end of the plan came first, or not. Answers how
+    /// long it is until then, where the clock says that it is too early.
+    async fn return_on_the_day(&self, handover_id: Uuid) -> Result<Option<SignedDuration>, sqlx::Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         let Some(plan) = store::lock(&mut transaction, handover_id).await? else {
-            return Ok(());
+            return Ok(None);
         };
-        let is_due = plan.return_at.is_some_and(|at| at <= now) && plan.back_because.is_none();
+        let Some(return_at) = plan.return_at.filter(|_| plan.back_because.is_none()) else {
+            return Ok(None);
+        };
         let stands = matches!(plan.state, State::Running | State::Paused | State::Completed);
-        if is_due && stands {
+        if stands && return_at > now {
+            return Ok(Some(return_at.duration_since(now)));
+        }
+        if stands {
             self.turn_round(
                 &mut transaction,
                 plan,
@@ -124,6 +131,7 @@ impl Handovers {
             )
             .await?;
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(None)
     }
 }

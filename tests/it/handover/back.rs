@@ -5,6 +5,7 @@ use hookswitch::transfer::NewForce;
 use jiff::SignedDuration;
 
 use super::{Desk, count, kind, to_ada, told};
+use crate::support::tables;
 
 async fn force(desk: &Desk, sid: &hookswitch::ids::ConversationSid, to: &str) {
     let force = NewForce {
@@ -134,4 +135,24 @@ async fn a_cancelled_plan_gives_nothing_more_and_does_not_return() {
     desk.app.settle_for(SignedDuration::from_hours(48)).await;
     assert_eq!(desk.holders(&sids).await, holders);
     assert_eq!(desk.plan(id).await.state, State::Cancelled);
+}
+
+#[tokio::test]
+async fn a_return_that_is_looked_at_too_early_comes_on_its_day_all_the_same() {
+    let desk = Desk::open().await;
+    let sids = desk.groups(1_000, 1, "maya").await;
+    let mut new = to_ada();
+    new.return_at = Some(desk.app.clock.now() + SignedDuration::from_hours(24));
+    let id = desk.draft(new).await.handover_id;
+    desk.run(id).await;
+    assert_eq!(desk.ended(id).await.state, State::Completed);
+    // As if the clock had been set back between the look for what is due and the look at the plan.
+    let early = "update task set run_at = created_at where kind = 'handover.return'";
+    tables::execute(&desk.app, early).await;
+    desk.app.settle().await;
+    assert_eq!(desk.plan(id).await.state, State::Completed);
+    assert_eq!(desk.holders(&sids).await, ["ada"]);
+    desk.app.settle_for(SignedDuration::from_hours(24)).await;
+    desk.until(id, |plan| plan.state == State::Returned).await;
+    assert_eq!(desk.holders(&sids).await, ["maya"]);
 }
