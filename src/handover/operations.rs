@@ -17,7 +17,8 @@ use crate::handover::{
     store,
 };
 use crate::ids::{ConversationSid, Identity, PhoneNumber, new_id};
-use crate::people::{self, Slug};
+use crate::people::judge::Needs;
+use crate::people::{self, Slug, questions};
 use crate::queue::{self, NewTask};
 use crate::transfer::Transfers;
 
@@ -447,14 +448,11 @@ async fn check(conn: &mut PgConnection, new: &NewHandover, now: Timestamp) -> Re
     for rule in &new.rules {
         match rule {
             Rule::People(people) => {
-                for person in people {
-                    if *person == new.leaver {
-                        return Err(StartHandoverError::LeaverNamed);
-                    }
-                    if !is_somebody(conn, person).await? {
-                        let identity = person.clone();
-                        return Err(StartHandoverError::PersonUnknown { identity });
-                    }
+                if people.contains(&new.leaver) {
+                    return Err(StartHandoverError::LeaverNamed);
+                }
+                if let Some(identity) = unknown(conn, people, now).await? {
+                    return Err(StartHandoverError::PersonUnknown { identity });
                 }
             }
             Rule::Team { team, .. } => {
@@ -466,6 +464,25 @@ async fn check(conn: &mut PgConnection, new: &NewHandover, now: Timestamp) -> Re
         }
     }
     Ok(())
+}
+
+/// The first of them whom nobody has.
+async fn unknown(
+    conn: &mut PgConnection,
+    people: &[Identity],
+    now: Timestamp,
+) -> Result<Option<Identity>, sqlx::Error> {
+    let identities: Vec<&str> = people.iter().map(Identity::as_str).collect();
+    let judged = questions::candidates(conn, &identities, now, &Needs::default()).await?;
+    for stranger in judged.iter().filter(|one| one.person.is_none()) {
+        if !people::is_seen(conn, &stranger.identity).await? {
+            return Ok(people
+                .iter()
+                .find(|one| one.as_str() == stranger.identity)
+                .cloned());
+        }
+    }
+    Ok(None)
 }
 
 /// One of ours, or somebody who is in a conversation or holds a line: a name that nobody has is a slip.
