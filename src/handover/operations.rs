@@ -19,6 +19,7 @@ use crate::handover::{
 use crate::ids::{ConversationSid, Identity, PhoneNumber, new_id};
 use crate::people::judge::Needs;
 use crate::people::{self, Slug, questions};
+use crate::person::is_pseudonym;
 use crate::queue::{self, NewTask};
 use crate::transfer::Transfers;
 
@@ -86,7 +87,7 @@ pub enum HandoverError {
     AnotherAtWork { handover_id: Uuid },
     #[error("the day of the return has passed")]
     ReturnPassed { at: Timestamp },
-    #[error("the leaver was removed from the people meanwhile")]
+    #[error("the leaver was removed from the people, or erased, meanwhile")]
     LeaverGone,
     #[error("cannot record it")]
     Database(#[from] sqlx::Error),
@@ -305,6 +306,9 @@ impl Handovers {
         };
         if !stands {
             return Err(wrong(&plan));
+        }
+        if is_pseudonym(plan.leaver.as_str()) {
+            return Err(HandoverError::LeaverGone);
         }
         self.take_the_field(conn, &plan).await?;
         Ok(self

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use crate::events::{self, Position};
+use crate::handover::erase as handover;
 use crate::inbox::erase as inbox;
 use crate::mirror::erase::{self as mirror, Keys, Looked, MessageField, Window};
 use crate::outbox::erase::{self as outbox, SendField};
@@ -26,6 +27,7 @@ pub(super) enum Place {
     MessageBodies,
     SendBodies,
     TransferWords,
+    HandoverWords,
     SendMedia,
     ConversationAttributes,
     ParticipantAttributes,
@@ -48,6 +50,7 @@ impl Class {
                 Place::SendBodies,
                 Place::SendMedia,
                 Place::TransferWords,
+                Place::HandoverWords,
             ],
             Self::Attributes => &[
                 Place::ConversationAttributes,
@@ -79,6 +82,7 @@ impl Place {
             Self::MessageBodies => "messages.body",
             Self::SendBodies => "sends.body",
             Self::TransferWords => "transfers.words",
+            Self::HandoverWords => "handovers.words",
             Self::SendMedia => "sends.media",
             Self::ConversationAttributes => "conversations.attributes",
             Self::ParticipantAttributes => "participants.attributes",
@@ -177,6 +181,7 @@ pub(super) async fn look(
         Place::MessageAttributes => mirror::messages_due(conn, window, MessageField::Attributes).await?,
         Place::SendBodies => outbox::due(conn, window, SendField::Body).await?,
         Place::TransferWords => transfer::words_due(conn, window).await?,
+        Place::HandoverWords => handover::words_due(conn, window).await?,
         Place::SendAttributes => outbox::due(conn, window, SendField::Attributes).await?,
         Place::SendMedia => media::due(conn, window).await?,
         Place::ConversationAttributes => mirror::conversations_due(conn, window).await?,
@@ -271,7 +276,7 @@ pub(super) async fn erase(
         parents: &parents,
         keys: &keys,
     };
-    if place.is_in_rounds() && place != Place::UserAttributes {
+    if place.is_in_rounds() && !matches!(place, Place::UserAttributes | Place::HandoverWords) {
         mirror::lock(conn, &parents).await?;
     }
     match place {
@@ -286,6 +291,7 @@ pub(super) async fn erase(
         Place::MessageAttributes => mirror::erase_messages(conn, keys, MessageField::Attributes, now).await,
         Place::SendBodies => outbox::erase(conn, keys, SendField::Body, now).await,
         Place::TransferWords => transfer::erase_words(conn, keys, before).await,
+        Place::HandoverWords => handover::erase_words(conn, keys, before).await,
         Place::SendAttributes => outbox::erase(conn, keys, SendField::Attributes, now).await,
         Place::SendMedia => media::erase(conn, keys, now).await,
         Place::ConversationAttributes => mirror::erase_conversations(conn, keys, now).await,

@@ -6,6 +6,7 @@ mod command;
 mod edges;
 mod faults;
 mod flow;
+mod forget;
 mod outage;
 
 use std::collections::BTreeMap;
