@@ -17,7 +17,7 @@ use hookswitch::db;
 use hookswitch::db::embedded::{self, Options};
 use hookswitch::events::Via;
 use hookswitch::group_text::{Choice, NewGroupText, NewMember};
-use hookswitch::handover::{self, Counts, Filter, Handover, NewHandover, Otherwise, Rule, State};
+use hookswitch::handover::{self, By, Counts, Filter, Handover, NewHandover, Otherwise, Rule, State, Verb};
 use hookswitch::ids::Identity;
 use hookswitch::ledger;
 use hookswitch::people::{self, Actor, Profile};
@@ -179,6 +179,7 @@ async fn hand_over(app: &App, args: &Args) -> Result<Measured> {
         leaver_becomes: None,
         reason: None,
         note: None,
+        introduction: None,
         requested_by: "bench".to_owned(),
     };
     let id = handovers
@@ -190,7 +191,11 @@ async fn hand_over(app: &App, args: &Args) -> Result<Measured> {
     let planned = asked.elapsed();
 
     let mut transaction = app.pool.begin().await?;
-    handovers.run_in(&mut transaction, id, "bench", Via::Cli).await?;
+    let by = By {
+        name: "bench",
+        via: Via::Cli,
+    };
+    handovers.act_in(&mut transaction, id, Verb::Run, by).await?;
     transaction.commit().await?;
     let at_most = PATIENCE + Duration::from_mins(1) * args.lines / args.per_minute;
     until(&app.pool, id, at_most, |plan| plan.state == State::Completed).await?;

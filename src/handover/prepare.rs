@@ -1,13 +1,12 @@
 //! Finding the lines of a plan: asks Twilio, compares with the ledger, has read what is in doubt, and decides.
 
 use jiff::SignedDuration;
-use serde_json::json;
 
-use crate::events::{Kind, Via};
+use crate::events::Kind;
 use crate::handover::assign::assign;
-use crate::handover::tell::tell;
+use crate::handover::tell::tell_counts;
 use crate::handover::work::Next;
-use crate::handover::{Handover, Handovers, Phase, State, enumerate, store};
+use crate::handover::{Handover, Handovers, Phase, State, US, enumerate, store};
 use crate::ids::AccountSid;
 use crate::projection::read::Failure;
 use crate::{ledger, mirror, twilio};
@@ -90,38 +89,19 @@ impl Handovers {
         let counts = store::counts(&mut transaction, plan.handover_id).await?;
         plan.phase = Phase::Giving;
         plan.updated_at = now;
-        let facts = json!({ "counts": counts });
-        if plan.state == State::Planning {
-            plan.state = State::Draft;
-            let by = plan.requested_by.clone();
-            tell(
-                &mut transaction,
-                &plan,
-                Kind::HandoverPlanned,
-                &by,
-                Via::Worker,
-                facts,
-                now,
-            )
-            .await?;
+        let reached = if plan.state == State::Planning {
+            Some((State::Draft, Kind::HandoverPlanned))
         } else if counts.waiting == 0 && counts.under_way() == 0 {
             // It looked again at its end, and there is nothing more to give.
-            plan.state = State::Completed;
             plan.finished_at = Some(now);
-            let by = plan
-                .started_by
-                .clone()
-                .unwrap_or_else(|| plan.requested_by.clone());
-            tell(
-                &mut transaction,
-                &plan,
-                Kind::HandoverCompleted,
-                &by,
-                Via::Worker,
-                facts,
-                now,
-            )
-            .await?;
+            Some((State::Completed, Kind::HandoverCompleted))
+        } else {
+            None
+        };
+        if let Some((state, kind)) = reached {
+            plan.state = state;
+            plan.change(US, now);
+            tell_counts(&mut transaction, &plan, kind, plan.by_worker(), now).await?;
         }
         store::update(&mut transaction, &plan).await?;
         transaction.commit().await?;

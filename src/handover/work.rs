@@ -6,7 +6,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::events::Via;
-use crate::handover::{Because, Handovers, Phase, State, store};
+use crate::handover::verbs::Held;
+use crate::handover::{By, Handovers, Phase, State, US, store};
 use crate::projection::read::Failure;
 use crate::queue::{Handler, Outcome, Task};
 
@@ -121,15 +122,17 @@ impl Handovers {
             return Ok(Some(return_at.duration_since(now)));
         }
         if stands {
-            self.turn_round(
-                &mut transaction,
+            let by = By {
+                name: US,
+                via: Via::Timer,
+            };
+            let held = Held {
+                conn: &mut transaction,
                 plan,
-                Because::Return,
-                "hookswitch",
-                Via::Timer,
+                by,
                 now,
-            )
-            .await?;
+            };
+            held.return_now().await?;
         }
         transaction.commit().await?;
         Ok(None)

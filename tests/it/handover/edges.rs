@@ -1,13 +1,12 @@
 //! What is refused, what is decided by hand, and what changes between deciding and giving.
 
-use hookswitch::events::Via;
-use hookswitch::handover::{LineState, Otherwise, Rule, State};
+use hookswitch::handover::{LineState, Otherwise, Rule, State, Verb};
 use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::transfer::Kind;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::{Desk, count, kind, over_the_team, to_ada, told};
+use super::{Desk, SAM, count, kind, over_the_team, to_ada, told};
 use crate::support::app::Wanted;
 use crate::support::tables;
 
@@ -81,6 +80,18 @@ async fn everything_wrong_with_a_plan_is_refused_with_its_place() {
         let (status, problem) = desk.post("/v1/handovers", &body).await;
         assert_eq!((status, kind(&problem)), (409, conflict), "{problem}");
     }
+    let refused =
+        "select concat_ws(' ', subject, actor, data::jsonb ->> 'verb', data::jsonb ->> 'code') from event
+         where type = 'handover.refused' order by commit_xid, event_id";
+    assert_eq!(
+        tables::rows(&desk.app, refused).await,
+        [
+            "nobody sam plan leaver_unknown",
+            "maya sam plan person_unknown",
+            "maya sam plan team_unknown"
+        ],
+        "what the state of things does not allow is on record"
+    );
     let (status, _) = desk.post("/v1/handovers", &good).await;
     assert_eq!(status, 202);
 }
@@ -103,6 +114,7 @@ async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
             "{verb}: {problem}"
         );
         assert_eq!(problem["state"], "draft");
+        assert_eq!(problem["by"], "hookswitch", "it came to be one by itself");
     }
     let refused = format!("event where type = 'handover.refused' and subject = '{id}' and actor = 'sam'");
     assert_eq!(tables::count(&desk.app, &refused).await, 4);
@@ -111,6 +123,15 @@ async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
     assert_eq!(
         (status, kind(&problem)),
         (409, "another_handover_at_work"),
+        "{problem}"
+    );
+    // Lines begin meanwhile, and that is nobody's doing.
+    let running = desk.plan(id).await;
+    desk.app.settle_for(SignedDuration::from_secs(2)).await;
+    let (_, problem) = desk.verb(id, "run").await;
+    assert_eq!(
+        (&problem["by"], &problem["since"]),
+        (&"sam".into(), &json!(running.changed_at)),
         "{problem}"
     );
     let (status, _) = desk.verb(hookswitch::ids::new_id(), "run").await;
@@ -285,7 +306,7 @@ async fn of_two_plans_of_one_person_that_are_run_at_once_one_is_a_conflict() {
     let mut transaction = desk.app.pool().begin().await.unwrap();
     let handovers = &desk.app.app.api.handovers;
     handovers
-        .run_in(&mut transaction, one.handover_id, "sam", Via::Api)
+        .act_in(&mut transaction, one.handover_id, Verb::Run, SAM)
         .await
         .unwrap();
     let second = desk.verb(other.handover_id, "run");

@@ -16,6 +16,12 @@ use crate::support::tables;
 
 impl Desk {
     async fn erase(&self, identity: &str) -> Result<(), StartError> {
+        self.start_to_erase(identity).await?;
+        self.app.settle_for(SignedDuration::from_secs(5)).await;
+        Ok(())
+    }
+
+    async fn start_to_erase(&self, identity: &str) -> Result<(), StartError> {
         let new = NewErasure {
             subject: Subject::Identity(identity.parse().unwrap()),
             upstream: Upstream::Messages,
@@ -24,9 +30,7 @@ impl Desk {
             requested_by: "cli".to_owned(),
             via: Via::Cli,
         };
-        self.app.app.api.erasures.start(new).await?;
-        self.app.settle_for(SignedDuration::from_secs(5)).await;
-        Ok(())
+        self.app.app.api.erasures.start(new).await.map(|_| ())
     }
 
     /// Erases what people wrote more than a day ago.
@@ -157,4 +161,18 @@ async fn what_people_wrote_of_a_plan_goes_with_its_age_unless_it_is_held_or_need
         .unwrap();
     desk.forget_words().await;
     assert_eq!(tables::count(&desk.app, words).await, 0);
+}
+
+#[tokio::test]
+async fn a_plan_that_needs_somebody_from_while_they_are_erased_keeps_the_name() {
+    let desk = Desk::open().await;
+    let sids = desk.groups(1_000, 1, "maya").await;
+    desk.start_to_erase("ada").await.unwrap();
+    let id = desk.draft(to_ada()).await.handover_id;
+    desk.app.settle_for(SignedDuration::from_secs(5)).await;
+    let ended = "erasure where state <> 'running'";
+    assert_eq!(tables::count(&desk.app, ended).await, 1);
+    desk.run(id).await;
+    desk.ended(id).await;
+    assert_eq!(desk.holders(&sids).await, ["ada"]);
 }
