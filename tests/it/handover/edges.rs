@@ -99,8 +99,10 @@ async fn everything_wrong_with_a_plan_is_refused_with_its_place() {
 #[tokio::test]
 async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
     let desk = Desk::open().await;
-    desk.groups(1_000, 1, "maya").await;
-    let plan = desk.ask(to_ada()).await;
+    desk.groups(1_000, 3, "maya").await;
+    let mut slow = to_ada();
+    slow.lines_per_minute = 1;
+    let plan = desk.ask(slow).await;
     let id = plan.handover_id;
     let (status, problem) = desk.verb(id, "run").await;
     assert_eq!((status, kind(&problem)), (409, "handover_planning"), "{problem}");
@@ -127,7 +129,8 @@ async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
     );
     // Lines begin meanwhile, and that is nobody's doing.
     let running = desk.plan(id).await;
-    desk.app.settle_for(SignedDuration::from_secs(2)).await;
+    desk.app.settle_for(SignedDuration::from_secs(61)).await;
+    assert!(desk.plan(id).await.updated_at > running.changed_at);
     let (_, problem) = desk.verb(id, "run").await;
     assert_eq!(
         (&problem["by"], &problem["since"]),

@@ -71,7 +71,9 @@ async fn while_twilio_is_away_few_lines_begin_and_afterwards_none_in_a_burst() {
 async fn a_line_on_its_way_out_when_the_plan_is_turned_round_goes_out_and_back() {
     let desk = Desk::open().await;
     let sids = desk.groups(1_000, 2, "maya").await;
-    let id = desk.draft(to_ada()).await.handover_id;
+    let mut slow = to_ada();
+    slow.lines_per_minute = 1;
+    let id = desk.draft(slow).await.handover_id;
     desk.twilio_is_away(None);
     desk.run(id).await;
     desk.app.settle().await;
