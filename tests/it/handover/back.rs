@@ -179,12 +179,12 @@ async fn the_new_holder_says_who_they_are_and_the_way_back_is_of_whoever_chose_i
         let messages = desk.app.at_twilio(sid).messages;
         messages.into_iter().map(|one| (one.author, one.body)).collect()
     };
-    let hello = (
+    let hello = vec![(
         "ada".to_owned(),
         Some("Hello, I am Ada, and with you from now on.".to_owned()),
-    );
+    )];
     for sid in &sids {
-        assert_eq!(said(sid), [hello.clone()]);
+        assert_eq!(said(sid), hello);
     }
 
     let back = json!({ "by": "kim" });
@@ -199,6 +199,6 @@ async fn the_new_holder_says_who_they_are_and_the_way_back_is_of_whoever_chose_i
         ["ada sam", "ada sam", "maya kim", "maya kim"]
     );
     for sid in &sids {
-        assert_eq!(said(sid), [hello.clone()], "nobody says it on the way back");
+        assert_eq!(said(sid), hello, "nobody says it on the way back");
     }
 }
