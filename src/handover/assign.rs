@@ -160,10 +160,14 @@ async fn resolve(
             Rule::People(people) => {
                 plan::Rule::People(people.into_iter().map(Identity::into_string).collect())
             }
-            Rule::Team { team, spread } => plan::Rule::Team {
-                members: people::members(conn, team.as_str()).await?,
-                spread,
-            },
+            Rule::Team { team, spread } => {
+                let members = people::members(conn, team.as_str()).await?;
+                plan::Rule::Team {
+                    last_turn: store::last_turn(conn, plan.handover_id, &members).await?,
+                    members,
+                    spread,
+                }
+            }
             Rule::LastHolder => plan::Rule::LastHolder,
             Rule::Supervisor => {
                 let chain = questions::supervisors_of(conn, &plan.leaver, now).await?;

@@ -1,6 +1,6 @@
 //! What is refused, what is decided by hand, and what changes between deciding and giving.
 
-use hookswitch::handover::{LineState, Otherwise, Rule, State, Verb};
+use hookswitch::handover::{LineState, Otherwise, Rule, Spread, State, Verb};
 use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::transfer::Kind;
 use jiff::SignedDuration;
@@ -329,4 +329,37 @@ async fn of_two_plans_of_one_person_that_are_run_at_once_one_is_a_conflict() {
         "{problem}"
     );
     assert_eq!(problem["handover_id"], one.handover_id.to_string());
+}
+
+#[tokio::test]
+async fn decided_anew_it_is_the_next_ones_turn_and_not_the_first_ones() {
+    let desk = Desk::open().await;
+    desk.put("/v1/agents/cyd/availability", &json!({ "status": "available" }))
+        .await;
+    let sids = desk.groups(1_000, 4, "maya").await;
+    let mut new = over_the_team();
+    new.lines_per_minute = 1;
+    new.rules = vec![Rule::Team {
+        team: "sales".parse().unwrap(),
+        spread: Spread::RoundRobin,
+    }];
+    let id = desk.draft(new).await.handover_id;
+    let to = async || -> Vec<String> {
+        let lines = desk.lines(id).await;
+        lines
+            .iter()
+            .map(|line| line.to.clone().unwrap().into_string())
+            .collect()
+    };
+    assert_eq!(to().await, ["ada", "ben", "cyd", "ada"]);
+    desk.run(id).await;
+    desk.app.settle().await;
+    desk.put("/v1/agents/ben/availability", &json!({ "status": "away" }))
+        .await;
+    for _ in 0..3 {
+        desk.app.settle_for(SignedDuration::from_secs(61)).await;
+    }
+    assert_eq!(to().await, ["ada", "cyd", "ada", "cyd"]);
+    desk.ended(id).await;
+    assert_eq!(desk.holders(&sids).await, ["ada", "cyd", "ada", "cyd"]);
 }
