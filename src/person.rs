@@ -20,6 +20,13 @@ impl fmt::Debug for Subject {
     }
 }
 
+/// Whether what is stored in the place of somebody's identity stands for a person who was erased: there is nobody behind it.
+pub fn is_pseudonym(identity: &str) -> bool {
+    identity
+        .strip_prefix("erased:")
+        .is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Whom to look for, and the pseudonym that stands for them. Does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Person {

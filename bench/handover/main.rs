@@ -1,7 +1,9 @@
 //! Whether the lines of one leaver are handed over at the rate that is set. See bench/README.md.
 //!
 //! The service runs as it does in `hookswitch dev`, with a durable PostgreSQL of its own and the sandbox in Twilio's place,
-//! which adds no time of its own.
+//! which adds no time of its own, unless `--call-ms` says how long each call to it takes.
+
+mod slow;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -17,7 +19,7 @@ use hookswitch::db;
 use hookswitch::db::embedded::{self, Options};
 use hookswitch::events::Via;
 use hookswitch::group_text::{Choice, NewGroupText, NewMember};
-use hookswitch::handover::{self, Counts, Filter, Handover, NewHandover, Otherwise, Rule, State};
+use hookswitch::handover::{self, By, Counts, Filter, Handover, NewHandover, Otherwise, Rule, State, Verb};
 use hookswitch::ids::Identity;
 use hookswitch::ledger;
 use hookswitch::people::{self, Actor, Profile};
@@ -25,6 +27,7 @@ use hookswitch::sandbox::{Sandbox, Settings};
 use hookswitch::setup;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use slow::Slow;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +47,9 @@ struct Args {
     /// The rate that is set.
     #[arg(long, default_value_t = 1_200)]
     per_minute: u32,
+    /// How long Twilio takes for each call, in milliseconds, while lines are found and handed over.
+    #[arg(long, default_value_t = 0)]
+    call_ms: u64,
     /// The measured rate may be so many percent off; more fails the run. 0 for no limit.
     #[arg(long, default_value_t = 5.0)]
     limit_percent: f64,
@@ -75,7 +81,13 @@ async fn run(args: &Args) -> Result<()> {
     let sandbox = Sandbox::start(settings.clone(), Clock::system()).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let config = config(&sandbox, settings, &url)?;
+    let twilio = Slow::new(&sandbox.base_url())?;
+    let at = if args.call_ms > 0 {
+        twilio.serve().await?
+    } else {
+        sandbox.base_url()
+    };
+    let config = config(&at, settings, &url)?;
     let app = App::new(config.clone(), options.clone(), Clock::system())?;
     // Beside it, to ask and to look, with connections of its own.
     let beside = App::new(config.clone(), options, Clock::system())?;
@@ -85,6 +97,7 @@ async fn run(args: &Args) -> Result<()> {
         setup::apply(account, &config.http.public_base_url).await?;
     }
     prepare(&beside, args.lines).await?;
+    twilio.hold(args.call_ms);
     let measured = hand_over(&beside, args).await?;
     sandbox.stop().await;
     shutdown.cancel();
@@ -179,6 +192,7 @@ async fn hand_over(app: &App, args: &Args) -> Result<Measured> {
         leaver_becomes: None,
         reason: None,
         note: None,
+        introduction: None,
         requested_by: "bench".to_owned(),
     };
     let id = handovers
@@ -190,7 +204,11 @@ async fn hand_over(app: &App, args: &Args) -> Result<Measured> {
     let planned = asked.elapsed();
 
     let mut transaction = app.pool.begin().await?;
-    handovers.run_in(&mut transaction, id, "bench", Via::Cli).await?;
+    let by = By {
+        name: "bench",
+        via: Via::Cli,
+    };
+    handovers.act_in(&mut transaction, id, Verb::Run, by).await?;
     transaction.commit().await?;
     let at_most = PATIENCE + Duration::from_mins(1) * args.lines / args.per_minute;
     until(&app.pool, id, at_most, |plan| plan.state == State::Completed).await?;
@@ -280,10 +298,10 @@ fn most_in_a_minute(began: &[Timestamp]) -> usize {
         .unwrap_or(0)
 }
 
-fn config(sandbox: &Sandbox, settings: Settings, url: &str) -> Result<Config> {
+fn config(twilio: &str, settings: Settings, url: &str) -> Result<Config> {
     let mut config = Config::load_from(None, &HashMap::new())?;
     config.sweep.interval = Duration::ZERO;
-    config.twilio.base_url = sandbox.base_url().parse()?;
+    config.twilio.base_url = twilio.parse()?;
     config.http.public_base_url = PublicBaseUrl::try_from(url).map_err(|error| anyhow::anyhow!("{error}"))?;
     config.twilio.accounts = vec![hookswitch::config::Account {
         account_sid: settings.account_sid,

@@ -43,6 +43,7 @@ mod timeline;
 mod transfers;
 mod versions;
 mod webhooks;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

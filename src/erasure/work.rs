@@ -19,7 +19,7 @@ use crate::mirror::erase::{lock_one, person as of_mirror};
 use crate::person::{Person, Subject};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
-use crate::{group_text, inbox, retention};
+use crate::{group_text, handover, inbox, retention};
 
 /// How long one run goes on before it lets others have their turn. What one conversation needs comes on top.
 pub const BUDGET: Duration = Duration::from_secs(30);
@@ -307,7 +307,12 @@ impl Eraser {
         if group_text::erase::is_at_work(&mut transaction, person).await? {
             return Ok(Next::Wait(PAUSE));
         }
-        erasure.add(places::in_rest(&mut transaction, person, &kept.all, now).await?);
+        let counts = places::in_rest(&mut transaction, person, &kept.all, now).await?;
+        // A handover plan that began meanwhile was left as it is; the rest is undone, and waits for it.
+        if handover::erase::is_at_work(&mut transaction, person).await? {
+            return Ok(Next::Wait(PAUSE));
+        }
+        erasure.add(counts);
         let named = places::conversations(&mut transaction, person).await?;
         kept.name(erasure, &named);
         erasure.go_on(Step::Done);

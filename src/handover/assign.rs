@@ -12,6 +12,7 @@ use crate::handover::{Action, Handover, Line, LineState, Rule, store, tell};
 use crate::ids::Identity;
 use crate::people::judge::{Needs, Unavailable};
 use crate::people::questions;
+use crate::person::is_pseudonym;
 use crate::{events, ledger, people};
 
 /// Decides anew about every line that has not begun, within the caller's transaction, which has locked the plan. What is no
@@ -121,6 +122,7 @@ async fn decide(
                 line: line.line.as_str().to_owned(),
                 last_holder: last
                     .get(&(sid.to_owned(), line.line.as_str().to_owned()))
+                    .filter(|holder| !is_pseudonym(holder))
                     .cloned(),
                 elsewhere: others
                     .filter(|(_, number)| *number != Some(line.line.as_str()))
@@ -158,10 +160,14 @@ async fn resolve(
             Rule::People(people) => {
                 plan::Rule::People(people.into_iter().map(Identity::into_string).collect())
             }
-            Rule::Team { team, spread } => plan::Rule::Team {
-                members: people::members(conn, team.as_str()).await?,
-                spread,
-            },
+            Rule::Team { team, spread } => {
+                let members = people::members(conn, team.as_str()).await?;
+                plan::Rule::Team {
+                    last_turn: store::last_turn(conn, plan.handover_id, &members).await?,
+                    members,
+                    spread,
+                }
+            }
             Rule::LastHolder => plan::Rule::LastHolder,
             Rule::Supervisor => {
                 let chain = questions::supervisors_of(conn, &plan.leaver, now).await?;

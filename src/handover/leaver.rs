@@ -3,14 +3,13 @@
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
-use crate::events::Via;
-use crate::handover::{Becomes, Handover, HandoverError};
+use crate::handover::{Becomes, By, Handover, HandoverError};
 use crate::people::{self, NewAvailability, PutAgentError, SetAvailabilityError, Status};
 
-fn actor(plan: &Handover, by: &str, via: Via) -> people::Actor {
+fn actor(plan: &Handover, by: By<'_>) -> people::Actor {
     people::Actor {
-        name: by.to_owned(),
-        via,
+        name: by.name.to_owned(),
+        via: by.via,
         cause: Some(format!("handover:{}", plan.handover_id)),
     }
 }
@@ -19,8 +18,7 @@ fn actor(plan: &Handover, by: &str, via: Via) -> people::Actor {
 pub(super) async fn set_leaver(
     conn: &mut PgConnection,
     plan: &mut Handover,
-    by: &str,
-    via: Via,
+    by: By<'_>,
     now: Timestamp,
 ) -> Result<(), HandoverError> {
     let Some(becomes) = plan.leaver_becomes else {
@@ -28,7 +26,7 @@ pub(super) async fn set_leaver(
     };
     let agent = people::find_agent(conn, plan.leaver.as_str()).await?;
     let agent = agent.ok_or(HandoverError::LeaverGone)?;
-    let actor = actor(plan, by, via);
+    let actor = actor(plan, by);
     match becomes {
         Becomes::Left if agent.has_left(now) => return Ok(()),
         Becomes::Left => {
@@ -58,8 +56,7 @@ pub(super) async fn set_leaver(
 pub(super) async fn unset_leaver(
     conn: &mut PgConnection,
     plan: &mut Handover,
-    by: &str,
-    via: Via,
+    by: By<'_>,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let (Some(becomes), Some(changed_at)) = (plan.leaver_becomes, plan.leaver_changed_at.take()) else {
@@ -68,7 +65,7 @@ pub(super) async fn unset_leaver(
     let Some(agent) = people::find_agent(conn, plan.leaver.as_str()).await? else {
         return Ok(());
     };
-    let actor = actor(plan, by, via);
+    let actor = actor(plan, by);
     let done = match becomes {
         Becomes::Left if agent.profile.left_at == Some(changed_at) => {
             let mut profile = agent.profile;

@@ -1,7 +1,8 @@
 //! Handing over all lines of a person by a plan: for a leaver, or for a holiday and back. Owns `handover_plan`,
 //! `handover_rule` and `handover_line`.
 //!
-//! A plan is made ([`operations`]), then prepared by durable work ([`work`]): which lines the person holds is asked of the
+//! A plan is made ([`operations`]), run, paused and turned round ([`verbs`]), and single lines are decided about by hand
+//! ([`by_hand`]). It is prepared by durable work ([`work`]): which lines the person holds is asked of the
 //! ledger and of Twilio ([`enumerate`]), what the two do not agree on is read again, and the pure [`plan`] decides to whom
 //! each line goes and why. That is the draft. Run, it starts one ordinary transfer after the other, at the [`pace`] that the
 //! plan sets; the way back is the same work with the ends changed. There is no second way for a line to change hands.
@@ -9,8 +10,11 @@
 //! Locks are taken in one order: the conversation, the plan, its lines, and then what a transfer locks.
 
 mod assign;
+mod begin;
+mod by_hand;
 pub mod enumerate;
 pub mod erase;
+mod follow;
 mod give;
 mod leaver;
 mod operations;
@@ -19,28 +23,33 @@ pub mod plan;
 mod prepare;
 mod store;
 mod tell;
+mod verbs;
 mod work;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::events::Via;
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::people::Slug;
 
 use self::pace::Pace;
 
-pub use operations::{
-    Action as Wish, HandoverError, Handovers, NewHandover, Override, OverrideError, StartHandoverError,
-};
+pub use by_hand::{Override, OverrideError, Wish};
+pub use operations::{Handovers, NewHandover, StartHandoverError};
 pub use store::{Counts, Filter, Given, counts, find, given, page, page_of_lines, rules};
 pub use tell::tell_refused;
+pub use verbs::{By, HandoverError, Verb};
 pub use work::{Return, Work};
 
 /// The kind of task that prepares a plan, runs it and follows it to its end.
 pub const WORK_TASK: &str = "handover.work";
 /// The kind of task that begins the way back on the day.
 pub const RETURN_TASK: &str = "handover.return";
+
+/// Who does what no person does.
+const US: &str = "hookswitch";
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$item:meta])* $variant:ident = $text:literal,)* }) => {
@@ -249,8 +258,15 @@ pub struct Handover {
     pub leaver_changed_at: Option<Timestamp>,
     pub reason: Option<String>,
     pub note: Option<String>,
+    /// What each new holder says to the group once the line is theirs; nobody does on the way back.
+    pub introduction: Option<String>,
     pub requested_by: String,
     pub started_by: Option<String>,
+    /// None, where it was the day that turned it round.
+    pub turned_by: Option<String>,
+    /// Who did something about it last, and when.
+    pub changed_by: String,
+    pub changed_at: Timestamp,
     /// The class of Twilio's last error, while it keeps the work from going on.
     pub waiting_error: Option<String>,
     pub waiting_since: Option<Timestamp>,
@@ -268,6 +284,32 @@ impl Handover {
             lines_per_minute: self.lines_per_minute,
             next_due_at: self.next_due_at,
         }
+    }
+
+    /// In whose name its lines are given: of whoever began the way that it is on.
+    fn in_the_name_of(&self) -> &str {
+        let turned_by = match self.direction {
+            Direction::Out => None,
+            Direction::Back => self.turned_by.as_deref(),
+        };
+        turned_by
+            .or(self.started_by.as_deref())
+            .unwrap_or(&self.requested_by)
+    }
+
+    /// Whom the log names where it comes to its next state by itself.
+    fn by_worker(&self) -> By<'_> {
+        By {
+            name: self.in_the_name_of(),
+            via: Via::Worker,
+        }
+    }
+
+    /// Notes who did something about it.
+    fn change(&mut self, by: &str, now: Timestamp) {
+        by.clone_into(&mut self.changed_by);
+        self.changed_at = now;
+        self.updated_at = now;
     }
 
     fn is_on_the_way(&self, direction: Direction) -> bool {

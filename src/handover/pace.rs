@@ -2,12 +2,16 @@
 //!
 //! The times are data: each line has the one at which it was due, and the plan the one of the next. A worker that comes a
 //! little late catches up, so that the rate holds exactly; one that comes much later, after a pause, a restart or an outage,
-//! does not: the time that nobody worked is lost, and nothing comes in a burst.
+//! does not: the time that nobody worked is lost, and nothing comes in a burst. Nor does it where Twilio does not get on: so
+//! many lines are under way at most.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// How late a line may begin without moving those after it.
 pub const SLACK: SignedDuration = SignedDuration::from_secs(1);
+
+/// So many lines may be under way at once, whatever the rate.
+const UNDER_WAY_MIN: i64 = 5;
 
 /// A rate, and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,12 @@ impl Pace {
             next_due_at: Some(due_at + self.interval()),
             ..self
         }
+    }
+
+    /// How many lines may be under way at once: as many as begin in a quarter of a minute, which is several times as long as a
+    /// transfer takes. While Twilio does not answer no more begin, so that afterwards no more than these come at once.
+    pub fn under_way_max(self) -> i64 {
+        i64::from(self.lines_per_minute / 4).max(UNDER_WAY_MIN)
     }
 
     /// The earliest end of so many lines.

@@ -63,6 +63,8 @@ pub enum Rule {
     Team {
         members: Vec<String>,
         spread: Spread,
+        /// Who of them had the last turn, of what has begun.
+        last_turn: Option<String>,
     },
     LastHolder,
     /// The people above the leaver, the nearest first.
@@ -102,7 +104,13 @@ pub fn assign(
             count(&mut takers, to);
         }
     }
-    let mut last_turns = vec![None; rules.len()];
+    let mut last_turns: Vec<Option<String>> = rules
+        .iter()
+        .map(|rule| match rule {
+            Rule::Team { last_turn, .. } => last_turn.clone(),
+            Rule::People(_) | Rule::LastHolder | Rule::Supervisor(_) => None,
+        })
+        .collect();
     lines
         .iter()
         .map(|line| match &line.fixed {
@@ -140,7 +148,7 @@ fn decide(
                 let last = line.last_holder.as_slice();
                 first(line, last, takers, &mut passed).map(|to| (to, "last_holder"))
             }
-            Rule::Team { members, spread } => {
+            Rule::Team { members, spread, .. } => {
                 let fit = fit(line, members, takers, &mut passed);
                 match spread {
                     Spread::LeastLoaded => fit

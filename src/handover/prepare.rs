@@ -1,13 +1,12 @@
 //! Finding the lines of a plan: asks Twilio, compares with the ledger, has read what is in doubt, and decides.
 
 use jiff::SignedDuration;
-use serde_json::json;
 
-use crate::events::{Kind, Via};
+use crate::events::Kind;
 use crate::handover::assign::assign;
-use crate::handover::tell::tell;
+use crate::handover::tell::tell_counts;
 use crate::handover::work::Next;
-use crate::handover::{Handover, Handovers, Phase, State, enumerate, store};
+use crate::handover::{Handover, Handovers, Phase, State, US, enumerate, store};
 use crate::ids::AccountSid;
 use crate::projection::read::Failure;
 use crate::{ledger, mirror, twilio};
@@ -16,6 +15,8 @@ use crate::{ledger, mirror, twilio};
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// After so long a read is asked for anew.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// What a plan waits for then, in place of an error of its own.
+const UNREAD: &str = "conversations_unread";
 
 impl Handovers {
     /// Asks Twilio for the lines, and takes those that the plan does not have yet.
@@ -62,7 +63,12 @@ impl Handovers {
         let Some(mut plan) = self.still(&mut transaction, plan).await? else {
             return Ok(Next::Again);
         };
-        let doubts = store::settle_doubts(&mut transaction, plan.handover_id, now).await?;
+        let accounts: Vec<&str> = self
+            .accounts
+            .iter()
+            .map(|account| account.account_sid.as_str())
+            .collect();
+        let doubts = store::settle_doubts(&mut transaction, plan.handover_id, &accounts, now).await?;
         if doubts > 0 {
             if now.duration_since(plan.updated_at) >= ASK_AGAIN {
                 for (account_sid, sid) in store::ask_again(&mut transaction, plan.handover_id).await? {
@@ -70,48 +76,32 @@ impl Handovers {
                         mirror::put_read(&mut transaction, &account_sid, &sid, None, now, now).await?;
                     }
                 }
+                plan.waiting_since = plan.waiting_since.or(plan.listed_at).or(Some(now));
+                plan.waiting_error = Some(UNREAD.to_owned());
                 plan.updated_at = now;
                 store::update(&mut transaction, &plan).await?;
             }
             transaction.commit().await?;
             return Ok(Next::Wait(LOOK_AGAIN));
         }
+        (plan.waiting_error, plan.waiting_since) = (None, None);
         assign(&mut transaction, &plan, &self.accounts, now).await?;
         let counts = store::counts(&mut transaction, plan.handover_id).await?;
         plan.phase = Phase::Giving;
         plan.updated_at = now;
-        let facts = json!({ "counts": counts });
-        if plan.state == State::Planning {
-            plan.state = State::Draft;
-            let by = plan.requested_by.clone();
-            tell(
-                &mut transaction,
-                &plan,
-                Kind::HandoverPlanned,
-                &by,
-                Via::Worker,
-                facts,
-                now,
-            )
-            .await?;
+        let reached = if plan.state == State::Planning {
+            Some((State::Draft, Kind::HandoverPlanned))
         } else if counts.waiting == 0 && counts.under_way() == 0 {
             // It looked again at its end, and there is nothing more to give.
-            plan.state = State::Completed;
             plan.finished_at = Some(now);
-            let by = plan
-                .started_by
-                .clone()
-                .unwrap_or_else(|| plan.requested_by.clone());
-            tell(
-                &mut transaction,
-                &plan,
-                Kind::HandoverCompleted,
-                &by,
-                Via::Worker,
-                facts,
-                now,
-            )
-            .await?;
+            Some((State::Completed, Kind::HandoverCompleted))
+        } else {
+            None
+        };
+        if let Some((state, kind)) = reached {
+            plan.state = state;
+            plan.change(US, now);
+            tell_counts(&mut transaction, &plan, kind, plan.by_worker(), now).await?;
         }
         store::update(&mut transaction, &plan).await?;
         transaction.commit().await?;

@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::events::{self, Kind, NewEvent, Via};
-use crate::handover::{BackState, Handover, Line};
+use crate::handover::{BackState, By, Direction, Handover, Line, store};
 use crate::ids::AccountSid;
 
 /// Writes the log entry of a plan's change.
@@ -14,8 +13,7 @@ pub(super) async fn tell(
     conn: &mut PgConnection,
     plan: &Handover,
     kind: Kind,
-    actor: &str,
-    via: Via,
+    by: By<'_>,
     facts: Value,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
@@ -36,14 +34,26 @@ pub(super) async fn tell(
         account_sid: None,
         conversation_sid: None,
         subject: plan.handover_id.to_string(),
-        actor: Some(actor.to_owned()),
-        via,
+        actor: Some(by.name.to_owned()),
+        via: by.via,
         cause: None,
         occurred_at: now,
         recorded_at: now,
         data,
     };
     events::append(conn, &[event]).await
+}
+
+/// As [`tell`], with how far the plan has come.
+pub(super) async fn tell_counts(
+    conn: &mut PgConnection,
+    plan: &Handover,
+    kind: Kind,
+    by: By<'_>,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let facts = json!({ "counts": store::counts(conn, plan.handover_id).await? });
+    tell(conn, plan, kind, by, facts, now).await
 }
 
 /// Counts a line that has come to its end, and says so to the log: on its way out or back.
@@ -55,10 +65,7 @@ pub(super) fn line_ended(plan: &Handover, line: &Line, now: Timestamp) -> NewEve
         account_sid: AccountSid::try_from(line.account_sid.as_str()).ok(),
         conversation_sid: Some(line.conversation_sid.clone()),
         subject: plan.handover_id.to_string(),
-        actor: plan
-            .started_by
-            .clone()
-            .or_else(|| Some(plan.requested_by.clone())),
+        actor: Some(plan.in_the_name_of().to_owned()),
         via: Via::Worker,
         cause: None,
         occurred_at: now,
@@ -68,7 +75,8 @@ pub(super) fn line_ended(plan: &Handover, line: &Line, now: Timestamp) -> NewEve
             "line": line.line,
             "leaver": plan.leaver,
             "to": line.to,
-            "direction": plan.direction,
+            // Not the plan's: it may have been turned round while the line was on its way out.
+            "direction": line.back_state.map_or(Direction::Out, |_| Direction::Back),
             "state": line.state,
             "outcome": line.outcome,
             "transfer_id": line.transfer_id,
@@ -79,12 +87,13 @@ pub(super) fn line_ended(plan: &Handover, line: &Line, now: Timestamp) -> NewEve
     }
 }
 
-/// Writes down that somebody asked for something that the plan's state did not allow.
+/// Writes down that somebody asked for something that the state of things did not allow. `subject` is the plan's id, or the
+/// leaver where there was to be a new one.
 pub async fn tell_refused(
     conn: &mut PgConnection,
     verb: &str,
-    handover_id: Uuid,
-    by: &str,
+    subject: &str,
+    by: By<'_>,
     code: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
@@ -92,13 +101,13 @@ pub async fn tell_refused(
         kind: Kind::HandoverRefused,
         account_sid: None,
         conversation_sid: None,
-        subject: handover_id.to_string(),
-        actor: Some(by.to_owned()),
-        via: Via::Api,
+        subject: subject.to_owned(),
+        actor: Some(by.name.to_owned()),
+        via: by.via,
         cause: None,
         occurred_at: now,
         recorded_at: now,
-        data: json!({ "verb": verb, "by": by, "code": code }),
+        data: json!({ "verb": verb, "by": by.name, "code": code }),
     };
     events::append(conn, &[event]).await
 }

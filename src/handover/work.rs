@@ -6,7 +6,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::events::Via;
-use crate::handover::{Because, Handovers, Phase, State, store};
+use crate::handover::verbs::Held;
+use crate::handover::{By, Handovers, Phase, State, US, store};
 use crate::projection::read::Failure;
 use crate::queue::{Handler, Outcome, Task};
 
@@ -62,7 +63,8 @@ impl Handler for Return {
                 Err(error) => return Outcome::Bury(error.into()),
             };
             match self.0.return_on_the_day(payload.handover_id).await {
-                Ok(()) => Outcome::Done,
+                Ok(None) => Outcome::Done,
+                Ok(Some(rest)) => Outcome::Wait(rest),
                 Err(error) => Outcome::Retry(error.into()),
             }
         })
@@ -94,8 +96,8 @@ impl Handovers {
             (State::Running, Phase::Giving) => self.give(&plan).await,
             (State::Planning, Phase::Giving)
             | (State::Draft | State::Paused | State::Completed | State::Cancelled | State::Returned, _) => {
-                let is_under_way = self.follow(&plan).await?;
-                Ok(if is_under_way {
+                let under_way = self.follow(&plan).await?;
+                Ok(if under_way > 0 {
                     Next::Wait(FOLLOW)
                 } else {
                     Next::Done
@@ -104,26 +106,35 @@ impl Handovers {
         }
     }
 
-    /// It is the day: what is still with whom it was given to goes back. Another end of the plan came first, or not.
-    async fn return_on_the_day(&self, handover_id: Uuid) -> Result<(), sqlx::Error> {
+    /// It is the day: what is still with whom it was given to goes back. Another end of the plan came first, or not. Answers how
+    /// long it is until then, where the clock says that it is too early.
+    async fn return_on_the_day(&self, handover_id: Uuid) -> Result<Option<SignedDuration>, sqlx::Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         let Some(plan) = store::lock(&mut transaction, handover_id).await? else {
-            return Ok(());
+            return Ok(None);
         };
-        let is_due = plan.return_at.is_some_and(|at| at <= now) && plan.back_because.is_none();
+        let Some(return_at) = plan.return_at.filter(|_| plan.back_because.is_none()) else {
+            return Ok(None);
+        };
         let stands = matches!(plan.state, State::Running | State::Paused | State::Completed);
-        if is_due && stands {
-            self.turn_round(
-                &mut transaction,
-                plan,
-                Because::Return,
-                "hookswitch",
-                Via::Timer,
-                now,
-            )
-            .await?;
+        if stands && return_at > now {
+            return Ok(Some(return_at.duration_since(now)));
         }
-        transaction.commit().await
+        if stands {
+            let by = By {
+                name: US,
+                via: Via::Timer,
+            };
+            let held = Held {
+                conn: &mut transaction,
+                plan,
+                by,
+                now,
+            };
+            held.return_now().await?;
+        }
+        transaction.commit().await?;
+        Ok(None)
     }
 }

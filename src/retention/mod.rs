@@ -31,7 +31,8 @@ pub use store::{all_held, held_of, lock};
 pub enum Class {
     /// What Twilio told, word for word: the forms of webhooks, and the recorded answers of our own calls.
     Webhooks,
-    /// What messages and sends say, what media they had, and what people wrote of transfers that are over.
+    /// What messages and sends say, what media they had, and what people wrote of transfers and handover plans that
+    /// are over.
     MessageBodies,
     /// Attributes of what is over.
     Attributes,

@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 
 use crate::escalation::erase as escalation;
 use crate::events::{self, Position};
+use crate::handover::erase as handover;
 use crate::inbox::erase as inbox;
 use crate::mirror::erase::{self as mirror, Keys, Looked, MessageField, Window};
 use crate::outbox::erase::{self as outbox, SendField};
@@ -28,6 +29,7 @@ pub(super) enum Place {
     SendBodies,
     TransferWords,
     EscalationWords,
+    HandoverWords,
     SendMedia,
     ConversationAttributes,
     ParticipantAttributes,
@@ -51,6 +53,7 @@ impl Class {
                 Place::SendMedia,
                 Place::TransferWords,
                 Place::EscalationWords,
+                Place::HandoverWords,
             ],
             Self::Attributes => &[
                 Place::ConversationAttributes,
@@ -83,6 +86,7 @@ impl Place {
             Self::SendBodies => "sends.body",
             Self::TransferWords => "transfers.words",
             Self::EscalationWords => "escalations.words",
+            Self::HandoverWords => "handovers.words",
             Self::SendMedia => "sends.media",
             Self::ConversationAttributes => "conversations.attributes",
             Self::ParticipantAttributes => "participants.attributes",
@@ -182,6 +186,7 @@ pub(super) async fn look(
         Place::SendBodies => outbox::due(conn, window, SendField::Body).await?,
         Place::TransferWords => transfer::words_due(conn, window).await?,
         Place::EscalationWords => escalation::words_due(conn, window).await?,
+        Place::HandoverWords => handover::words_due(conn, window).await?,
         Place::SendAttributes => outbox::due(conn, window, SendField::Attributes).await?,
         Place::SendMedia => media::due(conn, window).await?,
         Place::ConversationAttributes => mirror::conversations_due(conn, window).await?,
@@ -276,7 +281,7 @@ pub(super) async fn erase(
         parents: &parents,
         keys: &keys,
     };
-    if place.is_in_rounds() && place != Place::UserAttributes {
+    if place.is_in_rounds() && !matches!(place, Place::UserAttributes | Place::HandoverWords) {
         mirror::lock(conn, &parents).await?;
     }
     match place {
@@ -292,6 +297,7 @@ pub(super) async fn erase(
         Place::SendBodies => outbox::erase(conn, keys, SendField::Body, now).await,
         Place::TransferWords => transfer::erase_words(conn, keys, before).await,
         Place::EscalationWords => escalation::erase_words(conn, keys, before).await,
+        Place::HandoverWords => handover::erase_words(conn, keys, before).await,
         Place::SendAttributes => outbox::erase(conn, keys, SendField::Attributes, now).await,
         Place::SendMedia => media::erase(conn, keys, now).await,
         Place::ConversationAttributes => mirror::erase_conversations(conn, keys, now).await,

@@ -91,7 +91,7 @@ const ERASED: &[Erased] = &[
     ),
     erased(
         "handover_plan",
-        "leaver requested_by started_by reason note",
+        "leaver requested_by started_by turned_by changed_by reason note introduction",
         "src/handover/erase.rs",
         "handover::erase::erase(",
     ),

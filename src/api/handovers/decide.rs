@@ -8,11 +8,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::HandoverBody;
-use super::verbs::on_record;
+use super::verbs::{by_api, on_record};
 use crate::api::Api;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Post};
-use crate::events::Via;
 use crate::handover::{Override, OverrideError, Wish};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::web::extract::Path;
@@ -137,7 +136,7 @@ pub(in crate::api) async fn decide(
     };
     let decided = api
         .handovers
-        .override_in(first.conn(), handover_id, &overrides, by.as_str(), Via::Api)
+        .override_in(first.conn(), handover_id, &overrides, by_api(&by))
         .await;
     match decided {
         Ok(plan) => {
@@ -147,7 +146,8 @@ pub(in crate::api) async fn decide(
         }
         Err(OverrideError::Handover(error)) => {
             drop(first);
-            Err(on_record(&api, "decide", handover_id, by.as_str(), error).await)
+            let subject = handover_id.to_string();
+            Err(on_record(&api, "decide", &subject, by_api(&by), error.into()).await)
         }
         Err(error) => Err(wrong(&error).unwrap_or(Problem::Internal)),
     }

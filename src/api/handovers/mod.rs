@@ -59,7 +59,13 @@ pub(in crate::api) struct HandoverBody {
     reason: Option<String>,
     requested_by: String,
     started_by: Option<String>,
-    /// The class of Twilio's last error, while it keeps the work from going on: `unavailable`, `throttled_20429`.
+    /// Who rolled it back; null, where it was the day of the return.
+    turned_by: Option<String>,
+    /// Who did something about it last, and when; `hookswitch`, where it came to its state by itself.
+    changed_by: String,
+    changed_at: Timestamp,
+    /// The class of Twilio's last error, while it keeps the work from going on, or its transfers: `unavailable`,
+    /// `throttled_20429`; or `conversations_unread`, while what is in doubt is not read.
     waiting_error: Option<String>,
     waiting_since: Option<Timestamp>,
     /// When Twilio was last asked which lines there are.
@@ -88,6 +94,9 @@ impl From<Handover> for HandoverBody {
             reason: plan.reason,
             requested_by: plan.requested_by,
             started_by: plan.started_by,
+            turned_by: plan.turned_by,
+            changed_by: plan.changed_by,
+            changed_at: plan.changed_at,
             waiting_error: plan.waiting_error,
             waiting_since: plan.waiting_since,
             listed_at: plan.listed_at,
@@ -109,6 +118,8 @@ pub(in crate::api) struct HandoverDetail {
     rules: Vec<RuleBody>,
     /// What every transfer of it carries.
     note: Option<String>,
+    /// What each new holder says to the group once the line is theirs.
+    introduction: Option<String>,
     #[schema(inline)]
     counts: Counts,
     /// How many lines were found how: where the ledger and Twilio do not agree, see `lines?differing=true`.
@@ -173,7 +184,7 @@ pub(in crate::api) struct FindingsBody {
 #[schema(as = HandoverGiven)]
 pub(in crate::api) struct GivenBody {
     to: String,
-    /// Of this plan.
+    /// Of this plan, that go to them or went.
     lines: i64,
     /// Lines held now.
     load: u32,
@@ -345,6 +356,7 @@ async fn detail(
     Ok(HandoverDetail {
         rules: rules.into_iter().map(RuleBody::from).collect(),
         note: plan.note.clone(),
+        introduction: plan.introduction.clone(),
         expected_end_at: is_running.then(|| plan.pace().end_of(left, now)),
         counts,
         findings: FindingsBody {

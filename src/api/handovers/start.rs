@@ -8,12 +8,15 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::HandoverBody;
+use super::verbs::on_record;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Post};
+use crate::api::words::{NOTE_MAX, words};
 use crate::api::{Api, conflict};
 use crate::events::Via;
-use crate::handover::{Becomes, NewHandover, Otherwise, Rule, Spread, StartHandoverError};
+use crate::handover::{Becomes, By, NewHandover, Otherwise, Rule, Spread, StartHandoverError};
 use crate::ids::Identity;
+use crate::outbox::BODY_MAX;
 use crate::people::Slug;
 use crate::web::field::{Errors, Field, Instant, Text};
 use crate::web::problem::Problem;
@@ -21,8 +24,6 @@ use crate::web::problem::Problem;
 /// A plan may have so many rules, and a rule so many people.
 const RULES_MAX: usize = 10;
 const PEOPLE_MAX: usize = 200;
-/// A note may have so many bytes.
-const NOTE_MAX: usize = 4096;
 const LINES_PER_MINUTE_MAX: u32 = 60_000;
 
 /// All lines of one person, to be given to others.
@@ -72,6 +73,11 @@ pub(in crate::api) struct StartHandover {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     note: Field<Text<1, NOTE_MAX>>,
+    /// What each new holder says to the group once the line is theirs; nobody says it on the way back, nor where a line is
+    /// released.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 1600)]
+    introduction: Field<Text<1, BODY_MAX>>,
 }
 
 /// To whom lines go.
@@ -122,11 +128,7 @@ impl StartHandover {
         let return_at = errors.optional("return_at", self.return_at).map(|at| at.0);
         let leaver_becomes = errors.optional("leaver_becomes", self.leaver_becomes);
         let requested_by = errors.required("requested_by", self.requested_by);
-        let reason = errors.optional("reason", self.reason).map(Text::into_string);
-        let note = errors.optional("note", self.note).map(Text::into_string);
-        if note.as_ref().is_some_and(|note| note.len() > NOTE_MAX) {
-            errors.add("note", "malformed", format!("expected at most {NOTE_MAX} bytes"));
-        }
+        let words = words(&mut errors, self.reason, self.note, self.introduction);
         let new = match (leaver, rules, requested_by) {
             (Some(leaver), Some(rules), Some(requested_by)) => Some(NewHandover {
                 leaver,
@@ -135,8 +137,9 @@ impl StartHandover {
                 lines_per_minute: rate.unwrap_or(api.handovers.settings.lines_per_minute),
                 return_at,
                 leaver_becomes,
-                reason,
-                note,
+                reason: words.reason,
+                note: words.note,
+                introduction: words.introduction,
                 requested_by: requested_by.into_string(),
             }),
             _ => None,
@@ -196,7 +199,7 @@ fn read_rules(errors: &mut Errors, rules: Vec<RuleWanted>) -> Vec<Rule> {
 
 impl From<StartHandoverError> for Problem {
     fn from(error: StartHandoverError) -> Self {
-        let detail = error.to_string();
+        let (detail, code) = (error.to_string(), error.refusal().unwrap_or_default());
         let wrong = |field: &str, code| {
             let mut errors = Errors::of_body();
             errors.add(field, code, detail.as_str());
@@ -206,20 +209,20 @@ impl From<StartHandoverError> for Problem {
             StartHandoverError::LeaverNamed => wrong("rules", "is_the_leaver"),
             StartHandoverError::ReturnPassed => wrong("return_at", "passed"),
             StartHandoverError::LeaverUnknown => Self::conflict(
-                "leaver_unknown",
+                code,
                 "nobody has the identity of the leaver, here or at Twilio as far as we know: correct it",
             ),
             StartHandoverError::LeaverNoAgent => Self::conflict(
-                "leaver_no_agent",
+                code,
                 "the leaver is none of our agents, so that they cannot be set away or as having left: add them, or leave out `leaver_becomes`",
             ),
             StartHandoverError::PersonUnknown { identity } => conflict(
-                "person_unknown",
+                code,
                 "somebody named has an identity that nobody has, here or at Twilio as far as we know: add them, or correct it",
                 json!({ "identities": [identity] }),
             ),
             StartHandoverError::TeamUnknown { team } => conflict(
-                "team_unknown",
+                code,
                 "there is no such team: add it, or correct it",
                 json!({ "team": team }),
             ),
@@ -251,10 +254,22 @@ pub(in crate::api) async fn start(
     match call.begin(&api, &caller).await? {
         Begun::Again(answer) => Ok(answer),
         Begun::First(mut first) => {
-            let plan = api.handovers.create_in(first.conn(), new, Via::Api).await?;
-            let location = format!("/v1/handovers/{}", plan.handover_id);
-            let body = HandoverBody::from(plan);
-            first.answer(StatusCode::ACCEPTED, Some(location), &body).await
+            let (leaver, by) = (new.leaver.clone(), new.requested_by.clone());
+            match api.handovers.create_in(first.conn(), new, Via::Api).await {
+                Ok(plan) => {
+                    let location = format!("/v1/handovers/{}", plan.handover_id);
+                    let body = HandoverBody::from(plan);
+                    first.answer(StatusCode::ACCEPTED, Some(location), &body).await
+                }
+                Err(error) => {
+                    drop(first);
+                    let by = By {
+                        name: &by,
+                        via: Via::Api,
+                    };
+                    Err(on_record(&api, "plan", leaver.as_str(), by, error.into()).await)
+                }
+            }
         }
     }
 }

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::HandoverBody;
 use crate::api::auth::{Caller, scope};
-use crate::api::idempotency::{Begun, Call, First, Post};
+use crate::api::idempotency::{Begun, Call, Post};
 use crate::api::{Api, conflict};
 use crate::events::Via;
-use crate::handover::{self, Handover, HandoverError};
+use crate::handover::{self, By, HandoverError, Verb};
 use crate::ids::Identity;
 use crate::web::extract::Path;
 use crate::web::field::{Errors, Field};
@@ -29,27 +29,6 @@ pub(in crate::api) struct HandoverVerb {
     by: Field<Identity>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Verb {
-    Run,
-    Pause,
-    Resume,
-    Cancel,
-    RollBack,
-}
-
-impl Verb {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Cancel => "cancel",
-            Self::RollBack => "roll_back",
-        }
-    }
-}
-
 impl From<HandoverError> for Problem {
     fn from(error: HandoverError) -> Self {
         let code = error.code();
@@ -58,11 +37,12 @@ impl From<HandoverError> for Problem {
             HandoverError::WrongState {
                 state,
                 direction,
+                by,
                 since,
             } => conflict(
                 code,
                 "the plan is not in a state for that",
-                json!({ "state": state, "direction": direction, "since": since }),
+                json!({ "state": state, "direction": direction, "by": by, "since": since }),
             ),
             HandoverError::StillPlanning {
                 in_doubt,
@@ -84,7 +64,7 @@ impl From<HandoverError> for Problem {
             ),
             HandoverError::LeaverGone => Self::conflict(
                 code,
-                "the leaver was removed from the people, and cannot be set away or as having left: add them again, or make another plan",
+                "the leaver was erased, or was removed from the people and cannot be set away or as having left: add them again, or make another plan",
             ),
             HandoverError::Database(error) => error.into(),
         }
@@ -102,36 +82,29 @@ async fn act(
     let mut errors = Errors::of_body();
     let by = errors.required("by", body.by);
     let by = errors.finish(by)?;
-    match call.begin(api, caller).await? {
-        Begun::Again(answer) => Ok(answer),
-        Begun::First(mut first) => match apply(api, &mut first, handover_id, verb, by.as_str()).await {
-            Ok(plan) => {
-                first
-                    .answer(StatusCode::OK, None, &HandoverBody::from(plan))
-                    .await
-            }
-            Err(error) => {
-                drop(first);
-                Err(on_record(api, verb.as_str(), handover_id, by.as_str(), error).await)
-            }
-        },
+    let mut first = match call.begin(api, caller).await? {
+        Begun::Again(answer) => return Ok(answer),
+        Begun::First(first) => first,
+    };
+    let by = by_api(&by);
+    match api.handovers.act_in(first.conn(), handover_id, verb, by).await {
+        Ok(plan) => {
+            first
+                .answer(StatusCode::OK, None, &HandoverBody::from(plan))
+                .await
+        }
+        Err(error) => {
+            drop(first);
+            let subject = handover_id.to_string();
+            Err(on_record(api, verb.as_str(), &subject, by, error.into()).await)
+        }
     }
 }
 
-async fn apply(
-    api: &Api,
-    first: &mut First,
-    id: Uuid,
-    verb: Verb,
-    by: &str,
-) -> Result<Handover, HandoverError> {
-    let (handovers, conn) = (&api.handovers, first.conn());
-    match verb {
-        Verb::Run => handovers.run_in(conn, id, by, Via::Api).await,
-        Verb::Pause => handovers.pause_in(conn, id, by, Via::Api).await,
-        Verb::Resume => handovers.resume_in(conn, id, by, Via::Api).await,
-        Verb::Cancel => handovers.cancel_in(conn, id, by, Via::Api).await,
-        Verb::RollBack => handovers.roll_back_in(conn, id, by, Via::Api).await,
+pub(super) fn by_api(by: &Identity) -> By<'_> {
+    By {
+        name: by.as_str(),
+        via: Via::Api,
     }
 }
 
@@ -139,26 +112,26 @@ async fn apply(
 /// be written down is no reason to answer otherwise.
 pub(super) async fn on_record(
     api: &Api,
-    verb: &str,
-    handover_id: Uuid,
-    by: &str,
-    error: HandoverError,
+    verb: &'static str,
+    subject: &str,
+    by: By<'_>,
+    problem: Problem,
 ) -> Problem {
-    let code = error.code();
-    let problem = Problem::from(error);
-    if matches!(problem, Problem::Conflict { .. }) {
-        let written = match api.pool.acquire().await {
-            Ok(mut conn) => {
-                handover::tell_refused(&mut conn, verb, handover_id, by, code, api.clock.now()).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a refusal about a handover was not written down"
-            );
+    let Problem::Conflict { code, .. } = &problem else {
+        return problem;
+    };
+    let written = match api.pool.acquire().await {
+        Ok(mut conn) => {
+            let now = api.clock.now();
+            handover::tell_refused(&mut conn, verb, subject, by, code, now).await
         }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a refusal about a handover was not written down"
+        );
     }
     problem
 }

@@ -21,7 +21,7 @@ use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::outbox::{self, State as SendState};
 use crate::transfer::{self, Actor, Candidate, Kind, State as Stage, Step, Transfer};
 use crate::web::extract::{Path, Query};
-use crate::web::field::{Errors, Field, Flag, Text};
+use crate::web::field::{Errors, Field, Flag};
 use crate::web::page::{At, Cursor, Key, Limit, Page, Wanted};
 use crate::web::problem::Problem;
 
@@ -29,37 +29,6 @@ pub(super) use answer::{__path_accept, __path_cancel, __path_decline, accept, ca
 pub(super) use start::{__path_start, start};
 pub(super) use take::{__path_force, __path_hand_back, __path_release, force, hand_back, release};
 pub(super) use thread::{__path_thread, thread};
-
-/// A note may have so many bytes.
-const NOTE_MAX: usize = 4096;
-
-/// What people write along with a transfer.
-struct Words {
-    reason: Option<String>,
-    note: Option<String>,
-    introduction: Option<String>,
-}
-
-/// Checks what is written along with a transfer.
-fn words(
-    errors: &mut Errors,
-    reason: Field<Text<1, 200>>,
-    note: Field<Text<1, NOTE_MAX>>,
-    introduction: Field<Text<1, { outbox::BODY_MAX }>>,
-) -> Words {
-    let reason = errors.optional("reason", reason).map(Text::into_string);
-    let note = errors.optional("note", note).map(Text::into_string);
-    if note.as_ref().is_some_and(|note| note.len() > NOTE_MAX) {
-        errors.add("note", "malformed", format!("expected at most {NOTE_MAX} bytes"));
-    }
-    Words {
-        reason,
-        note,
-        introduction: errors
-            .optional("introduction", introduction)
-            .map(Text::into_string),
-    }
-}
 
 /// Who acts, and for whom. In somebody else's place only with a key that may.
 fn actor<S>(caller: &Caller<S>, by: Identity, stands_in_for: Option<Identity>) -> Result<Actor, Problem> {

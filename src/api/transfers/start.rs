@@ -5,11 +5,12 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::TransferBody;
 use super::begin::{Beginning, begin};
-use super::{NOTE_MAX, TransferBody, words};
 use crate::api::Api;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::Post;
+use crate::api::words::{NOTE_MAX, words};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::outbox::BODY_MAX;
 use crate::transfer::{IfOpen, Kind, NewTransfer, Turn};

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::begin::{Beginning, begin};
-use super::{NOTE_MAX, TransferBody, actor, words};
+use super::{TransferBody, actor};
 use crate::api::Api;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::Post;
+use crate::api::words::{NOTE_MAX, words};
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::outbox::BODY_MAX;
 use crate::transfer::{GiveUp, IfOpen, NewForce};

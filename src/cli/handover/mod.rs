@@ -23,17 +23,20 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Via;
 use crate::handover::{
-    self, Becomes, Counts, Filter, Handover, Handovers, NewHandover, Otherwise, Rule, Spread, State,
+    self, Becomes, By, Counts, Handover, Handovers, NewHandover, Otherwise, Rule, Spread, State,
 };
 use crate::ids::Identity;
-use crate::people::judge::Needs;
-use crate::people::{Slug, questions};
+use crate::outbox::BODY_MAX;
+use crate::people::Slug;
 use crate::projection::read::Reader;
 use crate::queue::{self, Handler, Worker};
 use crate::transfer::{self, Transfers};
-use crate::{db, ledger, mirror};
+use crate::{db, mirror};
 
-use self::show::{Progress, counted, say, told};
+use self::show::{Progress, say};
+
+/// A note may have so many bytes.
+const NOTE_MAX: usize = 4096;
 
 /// What to do about handovers.
 #[derive(Debug, clap::Args)]
@@ -104,6 +107,12 @@ struct PlanArgs {
     /// In a few words; every transfer carries it
     #[arg(long, value_parser = reason)]
     reason: Option<String>,
+    /// What the next holders should know; every transfer carries it, and customers never see it
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    note: Option<String>,
+    /// What each new holder says to the group once the line is theirs
+    #[arg(long, value_name = "TEXT", value_parser = introduction)]
+    introduction: Option<String>,
     /// Who plans it
     #[arg(long, default_value = "cli")]
     by: Identity,
@@ -151,7 +160,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         },
         shutdown,
     };
-    let done = Box::pin(desk.act(&args.action)).await;
+    let done = Box::pin(desk.run(&args.action)).await;
     pool.close().await;
     database.close().await?;
     done
@@ -163,53 +172,54 @@ struct Desk {
 }
 
 impl Desk {
-    async fn act(&self, action: &Action) -> anyhow::Result<()> {
+    async fn run(&self, action: &Action) -> anyhow::Result<()> {
         match action {
             Action::Plan(args) => self.plan(args).await,
             Action::List => self.list().await,
             Action::Show { id, lines } => self.show(*id, *lines).await,
-            Action::Run(verb) => self.run(verb).await,
-            Action::Pause(verb) => {
-                let mut transaction = self.pool().begin().await?;
-                let plan = self
-                    .handovers
-                    .pause_in(&mut transaction, verb.id, verb.by.as_str(), Via::Cli)
-                    .await
-                    .map_err(refused)?;
-                transaction.commit().await?;
-                say(&plan);
-                Ok(())
+            Action::Run(args) => self.begin(args).await,
+            Action::Pause(args) => self.act(handover::Verb::Pause, args).await.map(|plan| say(&plan)),
+            Action::Cancel(args) => self
+                .act(handover::Verb::Cancel, args)
+                .await
+                .map(|plan| say(&plan)),
+            Action::Resume(args) => {
+                self.act(handover::Verb::Resume, args).await?;
+                self.attend(args).await
             }
-            Action::Resume(verb) => {
-                let mut transaction = self.pool().begin().await?;
-                self.handovers
-                    .resume_in(&mut transaction, verb.id, verb.by.as_str(), Via::Cli)
-                    .await
-                    .map_err(refused)?;
-                transaction.commit().await?;
-                self.attend(verb).await
-            }
-            Action::Cancel(verb) => {
-                let mut transaction = self.pool().begin().await?;
-                let plan = self
-                    .handovers
-                    .cancel_in(&mut transaction, verb.id, verb.by.as_str(), Via::Cli)
-                    .await
-                    .map_err(refused)?;
-                transaction.commit().await?;
-                say(&plan);
-                Ok(())
-            }
-            Action::RollBack(verb) => {
-                let mut transaction = self.pool().begin().await?;
-                self.handovers
-                    .roll_back_in(&mut transaction, verb.id, verb.by.as_str(), Via::Cli)
-                    .await
-                    .map_err(refused)?;
-                transaction.commit().await?;
-                self.attend(verb).await
+            Action::RollBack(args) => {
+                self.act(handover::Verb::RollBack, args).await?;
+                self.attend(args).await
             }
         }
+    }
+
+    /// Does something about a plan. That it was refused is on record, too.
+    async fn act(&self, verb: handover::Verb, args: &Verb) -> anyhow::Result<Handover> {
+        let by = by(&args.by);
+        let mut transaction = self.pool().begin().await?;
+        match self.handovers.act_in(&mut transaction, args.id, verb, by).await {
+            Ok(plan) => {
+                transaction.commit().await?;
+                Ok(plan)
+            }
+            Err(error) => {
+                drop(transaction);
+                if error.is_refusal() {
+                    let subject = args.id.to_string();
+                    self.tell_refused(verb.as_str(), &subject, by, error.code())
+                        .await?;
+                }
+                Err(refused(error))
+            }
+        }
+    }
+
+    async fn tell_refused(&self, verb: &str, subject: &str, by: By<'_>, code: &str) -> anyhow::Result<()> {
+        let mut conn = self.pool().acquire().await?;
+        let now = self.handovers.clock.now();
+        handover::tell_refused(&mut conn, verb, subject, by, code, now).await?;
+        Ok(())
     }
 
     fn pool(&self) -> &PgPool {
@@ -243,46 +253,62 @@ impl Desk {
                 Fate::Away => Becomes::Away,
             }),
             reason: args.reason.clone(),
-            note: None,
+            note: args.note.clone(),
+            introduction: args.introduction.clone(),
             requested_by: args.by.as_str().to_owned(),
         };
         let mut transaction = self.pool().begin().await?;
-        let plan = self.handovers.create_in(&mut transaction, new, Via::Cli).await?;
+        let plan = match self.handovers.create_in(&mut transaction, new, Via::Cli).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                drop(transaction);
+                if let Some(code) = error.refusal() {
+                    let leaver = args.identity.as_str();
+                    self.tell_refused("plan", leaver, by(&args.by), code).await?;
+                }
+                return Err(error.into());
+            }
+        };
         transaction.commit().await?;
-        let plan = self
-            .work_until(plan.handover_id, &[], |plan, _| plan.state != State::Planning)
-            .await?;
-        self.show(plan.handover_id, true).await?;
+        let id = plan.handover_id;
+        self.prepare(id).await?;
+        self.show(id, true).await?;
         if args.dry_run {
-            let mut transaction = self.pool().begin().await?;
-            let by = args.by.as_str();
-            self.handovers
-                .cancel_in(&mut transaction, plan.handover_id, by, Via::Cli)
-                .await?;
-            transaction.commit().await?;
-            output::line("nothing was handed over, and the plan is not kept");
+            let cancel = Verb {
+                id,
+                by: args.by.clone(),
+                detach: true,
+            };
+            self.act(handover::Verb::Cancel, &cancel).await?;
+            output::line("nothing was handed over, and the plan is cancelled");
         } else {
             output::line(format!(
-                "nothing was handed over yet: hookswitch handover run {}",
-                plan.handover_id
+                "nothing was handed over yet: hookswitch handover run {id}"
             ));
         }
         Ok(())
     }
 
-    async fn run(&self, verb: &Verb) -> anyhow::Result<()> {
-        let mut transaction = self.pool().begin().await?;
-        let plan = handover::find(&mut transaction, verb.id)
+    /// Works until a plan is a draft.
+    async fn prepare(&self, id: Uuid) -> anyhow::Result<Handover> {
+        self.work_until(id, &[], |plan, _| plan.state != State::Planning)
+            .await
+    }
+
+    /// Runs a draft, or joins a plan that runs. One whose `plan` was stopped is prepared first.
+    async fn begin(&self, args: &Verb) -> anyhow::Result<()> {
+        let mut conn = self.pool().acquire().await?;
+        let mut plan = handover::find(&mut conn, args.id)
             .await?
             .context("no such plan")?;
-        if plan.state != State::Running {
-            self.handovers
-                .run_in(&mut transaction, verb.id, verb.by.as_str(), Via::Cli)
-                .await
-                .map_err(refused)?;
+        drop(conn);
+        if plan.state == State::Planning && !args.detach {
+            plan = self.prepare(args.id).await?;
         }
-        transaction.commit().await?;
-        self.attend(verb).await
+        if plan.state != State::Running {
+            self.act(handover::Verb::Run, args).await?;
+        }
+        self.attend(args).await
     }
 
     /// Shows how far a plan has come until it is at its end, and does the work.
@@ -381,79 +407,6 @@ impl Desk {
             ),
         }
     }
-
-    async fn list(&self) -> anyhow::Result<()> {
-        let mut conn = self.pool().acquire().await?;
-        for plan in handover::page(&mut conn, None, None, None, 100).await? {
-            let counts = handover::counts(&mut conn, plan.handover_id).await?;
-            output::line(format!(
-                "{}  {}  {}  {} of {} lines handed over  made {:.0} by {}",
-                plan.handover_id,
-                plan.leaver,
-                plan.state.as_str(),
-                counts.handed_over,
-                counts.lines,
-                plan.created_at,
-                plan.requested_by
-            ));
-        }
-        Ok(())
-    }
-
-    async fn show(&self, id: Uuid, with_lines: bool) -> anyhow::Result<()> {
-        let mut conn = self.pool().acquire().await?;
-        let plan = handover::find(&mut conn, id).await?.context("no such plan")?;
-        let counts = handover::counts(&mut conn, id).await?;
-        let given = handover::given(&mut conn, id).await?;
-        say(&plan);
-        output::line(format!("lines        {}", counted(&counts)));
-        let findings: Vec<String> = given
-            .findings
-            .iter()
-            .map(|(finding, lines)| format!("{lines} {}", finding.as_str()))
-            .collect();
-        if !findings.is_empty() {
-            output::line(format!("found        {}", findings.join(", ")));
-        }
-        let people: Vec<&str> = given.to.keys().map(String::as_str).collect();
-        let loads = ledger::loads(&mut conn, &people).await?;
-        let now = self.handovers.clock.now();
-        for one in questions::candidates(&mut conn, &people, now, &Needs::default()).await? {
-            let capacity = one
-                .person
-                .as_ref()
-                .and_then(|person| person.agent.profile.capacity);
-            output::line(format!(
-                "to           {}  {} lines; holds {}{}{}",
-                one.identity,
-                given.to.get(&one.identity).copied().unwrap_or(0),
-                loads.get(&one.identity).copied().unwrap_or(0),
-                capacity
-                    .map(|capacity| format!(" of {capacity}"))
-                    .unwrap_or_default(),
-                one.skipped
-                    .map(|why| format!("; {}", why.detail()))
-                    .unwrap_or_default(),
-            ));
-        }
-        if !with_lines {
-            return Ok(());
-        }
-        let mut after: Option<(String, String)> = None;
-        loop {
-            let place = after.as_ref().map(|(sid, line)| (sid.as_str(), line.as_str()));
-            let page = handover::page_of_lines(&mut conn, id, &Filter::default(), place, 500).await?;
-            for line in &page {
-                output::line(told(line));
-            }
-            match page.last() {
-                Some(last) if page.len() == 500 => {
-                    after = Some((last.conversation_sid.to_string(), last.line.as_str().to_owned()));
-                }
-                _ => return Ok(()),
-            }
-        }
-    }
 }
 
 fn rules(args: &PlanArgs) -> Vec<Rule> {
@@ -483,9 +436,9 @@ fn rules(args: &PlanArgs) -> Vec<Rule> {
 /// What a refusal means for whoever typed the command.
 fn refused(error: handover::HandoverError) -> anyhow::Error {
     match error {
-        handover::HandoverError::WrongState { state, since, .. } => {
+        handover::HandoverError::WrongState { state, by, since, .. } => {
             anyhow::anyhow!(
-                "the plan is {} since {since:.0}, which does not allow it",
+                "the plan is {} since {since:.0}, by {by}, which does not allow it",
                 state.as_str()
             )
         }
@@ -502,5 +455,28 @@ fn reason(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("expected 1 to 200 characters in one line")
+    }
+}
+
+fn note(text: &str) -> Result<String, &'static str> {
+    if !text.trim().is_empty() && text.len() <= NOTE_MAX {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 4096 bytes")
+    }
+}
+
+fn introduction(text: &str) -> Result<String, &'static str> {
+    if !text.trim().is_empty() && text.chars().count() <= BODY_MAX {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 1600 characters")
+    }
+}
+
+fn by(who: &Identity) -> By<'_> {
+    By {
+        name: who.as_str(),
+        via: Via::Cli,
     }
 }

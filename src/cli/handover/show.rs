@@ -3,20 +3,98 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use uuid::Uuid;
+
+use super::Desk;
 use crate::cli::output;
 use crate::cli::progress::bar;
-use crate::handover::{self, Counts, Direction, Handover, Line, LineState, State};
+use crate::handover::{self, Counts, Direction, Filter, Handover, Line, LineState, State};
+use crate::ledger;
+use crate::people::judge::Needs;
+use crate::people::questions;
+
+impl Desk {
+    pub(super) async fn list(&self) -> anyhow::Result<()> {
+        let mut conn = self.pool().acquire().await?;
+        for plan in handover::page(&mut conn, None, None, None, 100).await? {
+            let counts = handover::counts(&mut conn, plan.handover_id).await?;
+            output::line(format!(
+                "{}  {}  {}  {} of {} lines handed over  made {:.0} by {}",
+                plan.handover_id,
+                plan.leaver,
+                plan.state.as_str(),
+                counts.handed_over,
+                counts.lines,
+                plan.created_at,
+                plan.requested_by
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn show(&self, id: Uuid, with_lines: bool) -> anyhow::Result<()> {
+        let mut conn = self.pool().acquire().await?;
+        let plan = handover::find(&mut conn, id).await?.context("no such plan")?;
+        let counts = handover::counts(&mut conn, id).await?;
+        let given = handover::given(&mut conn, id).await?;
+        say(&plan);
+        output::line(format!("lines        {}", counted(&counts)));
+        let findings: Vec<String> = given
+            .findings
+            .iter()
+            .map(|(finding, lines)| format!("{lines} {}", finding.as_str()))
+            .collect();
+        if !findings.is_empty() {
+            output::line(format!("found        {}", findings.join(", ")));
+        }
+        let people: Vec<&str> = given.to.keys().map(String::as_str).collect();
+        let loads = ledger::loads(&mut conn, &people).await?;
+        let now = self.handovers.clock.now();
+        for one in questions::candidates(&mut conn, &people, now, &Needs::default()).await? {
+            let capacity = one
+                .person
+                .as_ref()
+                .and_then(|person| person.agent.profile.capacity);
+            output::line(format!(
+                "to           {}  {} lines; holds {}{}{}",
+                one.identity,
+                given.to.get(&one.identity).copied().unwrap_or(0),
+                loads.get(&one.identity).copied().unwrap_or(0),
+                capacity
+                    .map(|capacity| format!(" of {capacity}"))
+                    .unwrap_or_default(),
+                one.skipped
+                    .map(|why| format!("; {}", why.detail()))
+                    .unwrap_or_default(),
+            ));
+        }
+        if !with_lines {
+            return Ok(());
+        }
+        let mut after: Option<(String, String)> = None;
+        loop {
+            let place = after.as_ref().map(|(sid, line)| (sid.as_str(), line.as_str()));
+            let page = handover::page_of_lines(&mut conn, id, &Filter::default(), place, 500).await?;
+            for line in &page {
+                output::line(told(line));
+            }
+            match page.last() {
+                Some(last) if page.len() == 500 => {
+                    after = Some((last.conversation_sid.to_string(), last.line.as_str().to_owned()));
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+}
 
 pub(super) fn say(plan: &Handover) {
     let way = match plan.direction {
         Direction::Out => "",
         Direction::Back => ", going back",
     };
-    let waits = plan
-        .waiting_error
-        .as_ref()
-        .map(|error| format!("; waits for Twilio: {error}"))
-        .unwrap_or_default();
+    let waits = waits(plan);
     let returns = plan
         .return_at
         .map(|at| format!("; returns {at:.0}"))
@@ -29,8 +107,16 @@ pub(super) fn say(plan: &Handover) {
     ));
 }
 
+/// Why it does not get on, where it does not.
+fn waits(plan: &Handover) -> String {
+    plan.waiting_error
+        .as_ref()
+        .map(|error| format!("; waits for Twilio: {error}"))
+        .unwrap_or_default()
+}
+
 /// What there is of each, without what there is none of.
-pub(super) fn counted(counts: &Counts) -> String {
+fn counted(counts: &Counts) -> String {
     let named = [
         (counts.lines, "in all"),
         (counts.in_doubt, "in doubt"),
@@ -55,7 +141,7 @@ pub(super) fn counted(counts: &Counts) -> String {
 }
 
 /// One line of a plan on one line.
-pub(super) fn told(line: &Line) -> String {
+fn told(line: &Line) -> String {
     let to = match (&line.to, line.action) {
         (Some(to), _) => format!("to {to}"),
         (None, Some(handover::Action::Release)) => "to nobody".to_owned(),
@@ -119,7 +205,7 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let (done, expected) = far(plan, counts);
-        let text = counted(counts);
+        let text = counted(counts) + &waits(plan);
         if self.on_terminal {
             write!(
                 std::io::stderr().lock(),

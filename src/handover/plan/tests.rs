@@ -35,6 +35,7 @@ fn team(members: &[&str], spread: Spread) -> Rule {
     Rule::Team {
         members: names(members),
         spread,
+        last_turn: None,
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn counts(conn: &mut PgConnection, handover_id: Uuid) -> Result<Counts
 /// What a plan gives, and where it is not certain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Given {
-    /// To whom how many lines.
+    /// To whom how many lines go, or went.
     pub to: BTreeMap<String, i64>,
     /// How many lines were found how.
     pub findings: BTreeMap<Finding, i64>,
@@ -86,7 +86,9 @@ pub struct Given {
 pub async fn given(conn: &mut PgConnection, handover_id: Uuid) -> Result<Given, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- handover.given
-        select to_holder, finding, count(*) as "lines!" from handover_line where handover_id = $1 group by 1, 2"#,
+        select to_holder, finding, count(*) as "lines!",
+               count(*) filter (where state in ('waiting', 'transferring', 'handed_over')) as "given!"
+        from handover_line where handover_id = $1 group by 1, 2"#,
         handover_id,
     )
     .fetch_all(conn)
@@ -94,8 +96,8 @@ pub async fn given(conn: &mut PgConnection, handover_id: Uuid) -> Result<Given, 
     let mut given = Given::default();
     for row in rows {
         *given.findings.entry(word(&row.finding)).or_default() += row.lines;
-        if let Some(to) = row.to_holder {
-            *given.to.entry(to).or_default() += row.lines;
+        if let Some(to) = row.to_holder.filter(|_| row.given > 0) {
+            *given.to.entry(to).or_default() += row.given;
         }
     }
     Ok(given)

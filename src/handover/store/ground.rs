@@ -43,6 +43,25 @@ pub(in crate::handover) async fn conversation_states(
         .collect())
 }
 
+/// Who of these had the last turn among the lines of a plan that have begun.
+pub(in crate::handover) async fn last_turn(
+    conn: &mut PgConnection,
+    handover_id: Uuid,
+    members: &[String],
+) -> Result<Option<String>, sqlx::Error> {
+    let last = sqlx::query_scalar!(
+        "-- handover.last_turn
+        select to_holder from handover_line
+        where handover_id = $1 and why = 'round_robin' and transfer_id is not null and to_holder = any($2)
+        order by conversation_sid desc, line desc limit 1",
+        handover_id,
+        members,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(last.flatten())
+}
+
 /// How many lines of a plan are on their way to whom, and not yet theirs.
 pub(in crate::handover) async fn on_the_way(
     conn: &mut PgConnection,

@@ -119,21 +119,25 @@ pub(in crate::handover) async fn insert_found(
         .collect())
 }
 
-/// Marks the doubts whose conversation has been read since it was asked for, and answers how many are left.
+/// Marks the doubts whose conversation has been read since it was asked for, or is of an account that nobody can ask, and
+/// answers how many are left.
 pub(in crate::handover) async fn settle_doubts(
     conn: &mut PgConnection,
     handover_id: Uuid,
+    accounts: &[&str],
     now: Timestamp,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query!(
         "-- handover.settle_doubts
         update handover_line as doubted set settled_at = $2
-        from conversation
-        where doubted.handover_id = $1 and asked_at is not null and settled_at is null
-          and conversation.conversation_sid = doubted.conversation_sid
-          and verified_at >= asked_at and unverified_since is null",
+        where handover_id = $1 and asked_at is not null and settled_at is null
+          and (not (account_sid = any($3))
+               or exists (select from conversation
+                          where conversation.conversation_sid = doubted.conversation_sid
+                            and verified_at >= asked_at and unverified_since is null))",
         handover_id,
         now.to_sqlx() as _,
+        accounts as _,
     )
     .execute(&mut *conn)
     .await?;
@@ -444,17 +448,40 @@ pub(in crate::handover) async fn ended(
         .collect())
 }
 
-/// Whether transfers of a plan are under way, in either direction.
-pub(in crate::handover) async fn is_under_way(
+/// The lines of a plan whose transfers are under way, in either direction.
+#[derive(Debug, Clone)]
+pub(in crate::handover) struct UnderWay {
+    pub(in crate::handover) lines: i64,
+    /// What most of those that are stuck wait for at Twilio, and since when the first of them does.
+    pub(in crate::handover) waiting_error: Option<String>,
+    pub(in crate::handover) waiting_since: Option<Timestamp>,
+}
+
+/// How many lines of a plan are under way, and why those wait that have done so since before a time.
+pub(in crate::handover) async fn under_way(
     conn: &mut PgConnection,
     handover_id: Uuid,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"-- handover.is_under_way
-        select exists (select from handover_line
-                       where handover_id = $1 and (state = 'transferring' or back_state = 'transferring')) as "is_under_way!""#,
+    stuck_since: Timestamp,
+) -> Result<UnderWay, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"-- handover.under_way
+        select count(*) as "lines!",
+               mode() within group (order by waiting_error)
+                   filter (where waiting_error is not null and waiting_since <= $2) as waiting_error,
+               min(waiting_since) filter (where waiting_error is not null and waiting_since <= $2)
+                   as "waiting_since: jiff_sqlx::Timestamp"
+        from handover_line as given
+        left join transfer on transfer.conversation_sid = given.conversation_sid
+                          and transfer.transfer_id = coalesce(given.back_transfer_id, given.transfer_id)
+        where given.handover_id = $1 and (given.state = 'transferring' or given.back_state = 'transferring')"#,
         handover_id,
+        stuck_since.to_sqlx() as _,
     )
     .fetch_one(conn)
-    .await
+    .await?;
+    Ok(UnderWay {
+        lines: row.lines,
+        waiting_error: row.waiting_error,
+        waiting_since: row.waiting_since.map(jiff_sqlx::Timestamp::to_jiff),
+    })
 }

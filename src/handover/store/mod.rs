@@ -6,11 +6,11 @@ mod line;
 mod plan;
 
 pub use counts::{Counts, Given, counts, given};
-pub(super) use ground::{conversation_states, members, on_the_way};
-pub use line::{Filter, page_of_lines};
+pub(super) use ground::{conversation_states, last_turn, members, on_the_way};
 pub(super) use line::{
-    ask_again, cancel_waiting, ended, insert_found, is_under_way, lines_to_assign, lock_line,
-    next_not_before, next_to_go_back, next_waiting, settle_doubts, update_line, write_decided,
+    Ended, UnderWay, ask_again, cancel_waiting, ended, insert_found, lines_to_assign, lock_line,
+    next_not_before, next_to_go_back, next_waiting, settle_doubts, under_way, update_line, write_decided,
 };
+pub use line::{Filter, page_of_lines};
 pub use plan::{find, page, rules};
 pub(super) use plan::{insert, is_another_at_work, lock, update};

@@ -23,8 +23,12 @@ struct Row {
     leaver_changed_at: Option<jiff_sqlx::Timestamp>,
     reason: Option<String>,
     note: Option<String>,
+    introduction: Option<String>,
     requested_by: String,
     started_by: Option<String>,
+    turned_by: Option<String>,
+    changed_by: String,
+    changed_at: jiff_sqlx::Timestamp,
     waiting_error: Option<String>,
     waiting_since: Option<jiff_sqlx::Timestamp>,
     listed_at: Option<jiff_sqlx::Timestamp>,
@@ -52,8 +56,12 @@ impl From<Row> for Handover {
             leaver_changed_at: at(row.leaver_changed_at),
             reason: row.reason,
             note: row.note,
+            introduction: row.introduction,
             requested_by: row.requested_by,
             started_by: row.started_by,
+            turned_by: row.turned_by,
+            changed_by: row.changed_by,
+            changed_at: row.changed_at.to_jiff(),
             waiting_error: row.waiting_error,
             waiting_since: at(row.waiting_since),
             listed_at: at(row.listed_at),
@@ -81,8 +89,8 @@ pub(in crate::handover) async fn insert(
     sqlx::query!(
         "-- handover.insert_plan
         insert into handover_plan (handover_id, leaver, state, otherwise, lines_per_minute, return_at, leaver_becomes, reason, note,
-            requested_by, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+            introduction, requested_by, changed_by, created_at, updated_at, changed_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $13)",
         plan.handover_id,
         plan.leaver.as_str(),
         plan.state.as_str(),
@@ -92,7 +100,9 @@ pub(in crate::handover) async fn insert(
         plan.leaver_becomes.map(crate::handover::Becomes::as_str),
         plan.reason,
         plan.note,
+        plan.introduction,
         plan.requested_by,
+        plan.changed_by,
         plan.created_at.to_sqlx() as _,
     )
     .execute(&mut *conn)
@@ -175,7 +185,7 @@ pub(in crate::handover) async fn update(conn: &mut PgConnection, plan: &Handover
         update handover_plan
         set state = $2, direction = $3, phase = $4, next_due_at = $5, back_because = $6, leaver_changed_at = $7, started_by = $8,
             waiting_error = $9, waiting_since = $10, listed_at = $11, updated_at = $12, started_at = $13, finished_at = $14,
-            return_at = $15
+            turned_by = $15, changed_by = $16, changed_at = $17
         where handover_id = $1",
         plan.handover_id,
         plan.state.as_str(),
@@ -191,7 +201,9 @@ pub(in crate::handover) async fn update(conn: &mut PgConnection, plan: &Handover
         plan.updated_at.to_sqlx() as _,
         plan.started_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
         plan.finished_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
-        plan.return_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        plan.turned_by,
+        plan.changed_by,
+        plan.changed_at.to_sqlx() as _,
     )
     .execute(conn)
     .await?;
@@ -204,8 +216,8 @@ pub async fn find(conn: &mut PgConnection, handover_id: Uuid) -> Result<Option<H
         Row,
         r#"-- handover.find
         select handover_id, leaver as "leaver: Identity", state, direction, phase, otherwise, lines_per_minute, next_due_at,
-               return_at, back_because, leaver_becomes, leaver_changed_at, reason, note, requested_by, started_by,
-               waiting_error, waiting_since, listed_at, created_at, updated_at, started_at, finished_at
+               return_at, back_because, leaver_becomes, leaver_changed_at, reason, note, introduction, requested_by, started_by, turned_by,
+               changed_by, changed_at, waiting_error, waiting_since, listed_at, created_at, updated_at, started_at, finished_at
         from handover_plan where handover_id = $1"#,
         handover_id,
     )
@@ -223,8 +235,8 @@ pub(in crate::handover) async fn lock(
         Row,
         r#"-- handover.lock
         select handover_id, leaver as "leaver: Identity", state, direction, phase, otherwise, lines_per_minute, next_due_at,
-               return_at, back_because, leaver_becomes, leaver_changed_at, reason, note, requested_by, started_by,
-               waiting_error, waiting_since, listed_at, created_at, updated_at, started_at, finished_at
+               return_at, back_because, leaver_becomes, leaver_changed_at, reason, note, introduction, requested_by, started_by, turned_by,
+               changed_by, changed_at, waiting_error, waiting_since, listed_at, created_at, updated_at, started_at, finished_at
         from handover_plan where handover_id = $1 for update"#,
         handover_id,
     )
@@ -245,8 +257,8 @@ pub async fn page(
         Row,
         r#"-- handover.page
         select handover_id, leaver as "leaver: Identity", state, direction, phase, otherwise, lines_per_minute, next_due_at,
-               return_at, back_because, leaver_becomes, leaver_changed_at, reason, note, requested_by, started_by,
-               waiting_error, waiting_since, listed_at, created_at, updated_at, started_at, finished_at
+               return_at, back_because, leaver_becomes, leaver_changed_at, reason, note, introduction, requested_by, started_by, turned_by,
+               changed_by, changed_at, waiting_error, waiting_since, listed_at, created_at, updated_at, started_at, finished_at
         from handover_plan
         where ($1::text is null or leaver = $1) and ($2::text is null or state = $2)
           and ($3::timestamptz is null or (created_at, handover_id) < ($3, $4::uuid))
@@ -263,11 +275,19 @@ pub async fn page(
     Ok(rows.into_iter().map(Handover::from).collect())
 }
 
-/// Another plan of the same person that is running or paused.
+/// Another plan of the same person that is running or paused. None begins meanwhile: whoever asks is alone in it until
+/// the transaction ends.
 pub(in crate::handover) async fn is_another_at_work(
     conn: &mut PgConnection,
     plan: &Handover,
 ) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query!(
+        "-- handover.lock_leaver
+        select pg_advisory_xact_lock(hashtext('hookswitch.handover'), hashtext($1))",
+        plan.leaver.as_str(),
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query_scalar!(
         "-- handover.is_another_at_work
         select handover_id from handover_plan where leaver = $1 and handover_id <> $2 and state in ('running', 'paused')",

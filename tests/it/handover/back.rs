@@ -3,8 +3,10 @@
 use hookswitch::handover::{BackState, Because, Becomes, State};
 use hookswitch::transfer::NewForce;
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::{Desk, count, kind, to_ada, told};
+use crate::support::tables;
 
 async fn force(desk: &Desk, sid: &hookswitch::ids::ConversationSid, to: &str) {
     let force = NewForce {
@@ -134,4 +136,69 @@ async fn a_cancelled_plan_gives_nothing_more_and_does_not_return() {
     desk.app.settle_for(SignedDuration::from_hours(48)).await;
     assert_eq!(desk.holders(&sids).await, holders);
     assert_eq!(desk.plan(id).await.state, State::Cancelled);
+}
+
+#[tokio::test]
+async fn a_return_that_is_looked_at_too_early_comes_on_its_day_all_the_same() {
+    let desk = Desk::open().await;
+    let sids = desk.groups(1_000, 1, "maya").await;
+    let mut new = to_ada();
+    new.return_at = Some(desk.app.clock.now() + SignedDuration::from_hours(24));
+    let id = desk.draft(new).await.handover_id;
+    desk.run(id).await;
+    assert_eq!(desk.ended(id).await.state, State::Completed);
+    // As if the clock had been set back between the look for what is due and the look at the plan.
+    let early = "update task set run_at = created_at where kind = 'handover.return'";
+    tables::execute(&desk.app, early).await;
+    desk.app.settle().await;
+    assert_eq!(desk.plan(id).await.state, State::Completed);
+    assert_eq!(desk.holders(&sids).await, ["ada"]);
+    desk.app.settle_for(SignedDuration::from_hours(24)).await;
+    desk.until(id, |plan| plan.state == State::Returned).await;
+    assert_eq!(desk.holders(&sids).await, ["maya"]);
+}
+
+#[tokio::test]
+async fn the_new_holder_says_who_they_are_and_the_way_back_is_of_whoever_chose_it() {
+    let desk = Desk::open().await;
+    let sids = desk.groups(1_000, 2, "maya").await;
+    let asked = json!({
+        "leaver": "maya", "requested_by": "sam", "rules": [{ "rule": "people", "people": ["ada"] }],
+        "introduction": "Hello, I am Ada, and with you from now on.",
+    });
+    let (status, plan) = desk.post("/v1/handovers", &asked).await;
+    assert_eq!(status, 202, "{plan}");
+    let id = plan["handover_id"].as_str().unwrap().parse().unwrap();
+    desk.until(id, |plan| plan.state == State::Draft).await;
+    let shown = desk.get(&format!("/v1/handovers/{id}")).await;
+    assert_eq!(shown["introduction"], asked["introduction"], "{shown}");
+    desk.run(id).await;
+    desk.ended(id).await;
+    desk.app.settle_for(SignedDuration::from_secs(5)).await;
+    let said = |sid| -> Vec<(String, Option<String>)> {
+        let messages = desk.app.at_twilio(sid).messages;
+        messages.into_iter().map(|one| (one.author, one.body)).collect()
+    };
+    let hello = vec![(
+        "ada".to_owned(),
+        Some("Hello, I am Ada, and with you from now on.".to_owned()),
+    )];
+    for sid in &sids {
+        assert_eq!(said(sid), hello);
+    }
+
+    let back = json!({ "by": "kim" });
+    let (status, plan) = desk.post(&format!("/v1/handovers/{id}/roll-back"), &back).await;
+    assert_eq!((status, &plan["turned_by"]), (200, &"kim".into()), "{plan}");
+    assert_eq!(desk.ended(id).await.state, State::Returned);
+    desk.app.settle_for(SignedDuration::from_secs(5)).await;
+    let asked_by =
+        "select concat_ws(' ', to_holder, requested_by) from transfer order by created_at, transfer_id";
+    assert_eq!(
+        tables::rows(&desk.app, asked_by).await,
+        ["ada sam", "ada sam", "maya kim", "maya kim"]
+    );
+    for sid in &sids {
+        assert_eq!(said(sid), hello, "nobody says it on the way back");
+    }
 }

@@ -2,8 +2,9 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::Desk;
+use super::{Desk, to_ada};
 use crate::support::app::{ACCOUNT, LINE, TOKEN};
+use crate::support::tables;
 
 impl Desk {
     async fn command(&self, args: &[&str]) -> (bool, String) {
@@ -56,7 +57,7 @@ async fn a_plan_is_made_shown_run_and_rolled_back_on_the_command_line() {
     assert!(said.contains("ada  3 lines; holds 0 of 20"), "{said}");
     assert!(said.contains("to ada  by people; not cyd away"), "{said}");
     assert!(
-        said.contains("nothing was handed over, and the plan is not kept"),
+        said.contains("nothing was handed over, and the plan is cancelled"),
         "{said}"
     );
     assert!(!said.contains(LINE), "no number is shown: {said}");
@@ -82,6 +83,7 @@ async fn a_plan_is_made_shown_run_and_rolled_back_on_the_command_line() {
         .to_owned();
     let (succeeded, said) = desk.command(&["pause", &id]).await;
     assert!(!succeeded && said.contains("the plan is draft since"), "{said}");
+    assert!(said.contains("by hookswitch"), "{said}");
     let (succeeded, said) = desk.command(&["run", &id, "--by", "sam"]).await;
     assert!(succeeded, "{said}");
     assert!(said.contains("completed"), "{said}");
@@ -102,6 +104,32 @@ async fn a_plan_is_made_shown_run_and_rolled_back_on_the_command_line() {
 
     let (succeeded, said) = desk.command(&["plan", "nobody", "--to", "ada"]).await;
     assert!(!succeeded && said.contains("nobody has this identity"), "{said}");
+    let refused = "select concat_ws(' ', data::jsonb ->> 'verb', data::jsonb ->> 'code') from event
+         where type = 'handover.refused' and via = 'cli' order by commit_xid, event_id";
+    assert_eq!(
+        tables::rows(&desk.app, refused).await,
+        ["pause handover_state", "plan leaver_unknown"]
+    );
     let (succeeded, said) = desk.command(&["plan", "maya"]).await;
     assert!(!succeeded && said.contains("say to whom the lines go"), "{said}");
+}
+
+#[tokio::test]
+async fn a_plan_that_was_stopped_while_it_was_made_is_made_and_run() {
+    let desk = Desk::open().await;
+    let sids = desk.groups(1_000, 2, "maya").await;
+    let mut new = to_ada();
+    new.lines_per_minute = 6_000;
+    let id = desk.ask(new).await.handover_id.to_string();
+    // As whoever began it on the command line had it: of this clock.
+    tables::execute(
+        &desk.app,
+        "update task set run_at = now() where kind = 'handover.work'",
+    )
+    .await;
+    let (succeeded, said) = desk.command(&["run", &id, "--by", "sam"]).await;
+    assert!(succeeded, "{said}");
+    assert!(said.contains("2 in all, 2 handed over"), "{said}");
+    desk.app.settle().await;
+    assert_eq!(desk.holders(&sids).await, ["ada", "ada"]);
 }

@@ -1,12 +1,12 @@
 //! What is refused, what is decided by hand, and what changes between deciding and giving.
 
-use hookswitch::handover::{LineState, Otherwise, Rule, State};
+use hookswitch::handover::{LineState, Otherwise, Rule, Spread, State, Verb};
 use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::transfer::Kind;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::{Desk, count, kind, over_the_team, to_ada, told};
+use super::{Desk, SAM, count, kind, over_the_team, to_ada, told};
 use crate::support::app::Wanted;
 use crate::support::tables;
 
@@ -80,6 +80,18 @@ async fn everything_wrong_with_a_plan_is_refused_with_its_place() {
         let (status, problem) = desk.post("/v1/handovers", &body).await;
         assert_eq!((status, kind(&problem)), (409, conflict), "{problem}");
     }
+    let refused =
+        "select concat_ws(' ', subject, actor, data::jsonb ->> 'verb', data::jsonb ->> 'code') from event
+         where type = 'handover.refused' order by commit_xid, event_id";
+    assert_eq!(
+        tables::rows(&desk.app, refused).await,
+        [
+            "nobody sam plan leaver_unknown",
+            "maya sam plan person_unknown",
+            "maya sam plan team_unknown"
+        ],
+        "what the state of things does not allow is on record"
+    );
     let (status, _) = desk.post("/v1/handovers", &good).await;
     assert_eq!(status, 202);
 }
@@ -87,8 +99,10 @@ async fn everything_wrong_with_a_plan_is_refused_with_its_place() {
 #[tokio::test]
 async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
     let desk = Desk::open().await;
-    desk.groups(1_000, 1, "maya").await;
-    let plan = desk.ask(to_ada()).await;
+    desk.groups(1_000, 3, "maya").await;
+    let mut slow = to_ada();
+    slow.lines_per_minute = 1;
+    let plan = desk.ask(slow).await;
     let id = plan.handover_id;
     let (status, problem) = desk.verb(id, "run").await;
     assert_eq!((status, kind(&problem)), (409, "handover_planning"), "{problem}");
@@ -102,6 +116,7 @@ async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
             "{verb}: {problem}"
         );
         assert_eq!(problem["state"], "draft");
+        assert_eq!(problem["by"], "hookswitch", "it came to be one by itself");
     }
     let refused = format!("event where type = 'handover.refused' and subject = '{id}' and actor = 'sam'");
     assert_eq!(tables::count(&desk.app, &refused).await, 4);
@@ -110,6 +125,16 @@ async fn a_verb_that_does_not_fit_is_a_conflict_and_on_record() {
     assert_eq!(
         (status, kind(&problem)),
         (409, "another_handover_at_work"),
+        "{problem}"
+    );
+    // Lines begin meanwhile, and that is nobody's doing.
+    let running = desk.plan(id).await;
+    desk.app.settle_for(SignedDuration::from_secs(61)).await;
+    assert!(desk.plan(id).await.updated_at > running.changed_at);
+    let (_, problem) = desk.verb(id, "run").await;
+    assert_eq!(
+        (&problem["by"], &problem["since"]),
+        (&"sam".into(), &json!(running.changed_at)),
         "{problem}"
     );
     let (status, _) = desk.verb(hookswitch::ids::new_id(), "run").await;
@@ -245,4 +270,96 @@ async fn a_line_that_changed_hands_too_often_waits_while_others_go_on() {
     desk.app.advance(SignedDuration::from_hours(1));
     assert_eq!(desk.ended(id).await.state, State::Completed);
     assert_eq!(count(desk.holders(&sids).await), [("ada".to_owned(), 3)].into());
+}
+
+#[tokio::test]
+async fn a_release_that_is_refused_does_not_hold_up_the_lines_after_it() {
+    // What is released goes to her, who is to give everything away.
+    let desk = Desk::open_with(Wanted {
+        release_to: Some("maya".parse().unwrap()),
+        ..Wanted::default()
+    })
+    .await;
+    let sids = desk.groups(1_000, 3, "maya").await;
+    let mut new = to_ada();
+    new.rules = vec![Rule::People(vec!["cyd".parse().unwrap()])];
+    new.otherwise = Otherwise::Release;
+    let id = desk.draft(new).await.handover_id;
+    let give = json!({ "by": "sam", "lines": [
+        { "conversation_sid": sids[1], "action": "give", "to": "ada" },
+        { "conversation_sid": sids[2], "action": "give", "to": "ada" },
+    ] });
+    let (status, body) = desk.post(&format!("/v1/handovers/{id}/lines"), &give).await;
+    assert_eq!(status, 200, "{body}");
+    desk.run(id).await;
+    assert_eq!(desk.ended(id).await.state, State::Completed);
+    assert_eq!(desk.holders(&sids).await, ["maya", "ada", "ada"]);
+    let line = &desk.lines(id).await[0];
+    assert_eq!(
+        (line.state, line.outcome.as_deref()),
+        (LineState::Skipped, Some("already_holder"))
+    );
+}
+
+#[tokio::test]
+async fn of_two_plans_of_one_person_that_are_run_at_once_one_is_a_conflict() {
+    let desk = Desk::open().await;
+    desk.groups(1_000, 1, "maya").await;
+    let (one, other) = (desk.draft(to_ada()).await, desk.draft(to_ada()).await);
+    let mut transaction = desk.app.pool().begin().await.unwrap();
+    let handovers = &desk.app.app.api.handovers;
+    handovers
+        .act_in(&mut transaction, one.handover_id, Verb::Run, SAM)
+        .await
+        .unwrap();
+    let second = desk.verb(other.handover_id, "run");
+    let first = async {
+        // Not before the second waits for it.
+        let waiting =
+            "pg_locks join pg_stat_activity using (pid) where datname = current_database() and not granted";
+        while tables::count(&desk.app, waiting).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        transaction.commit().await.unwrap();
+    };
+    let ((status, problem), ()) = tokio::join!(second, first);
+    assert_eq!(
+        (status, kind(&problem)),
+        (409, "another_handover_at_work"),
+        "{problem}"
+    );
+    assert_eq!(problem["handover_id"], one.handover_id.to_string());
+}
+
+#[tokio::test]
+async fn decided_anew_it_is_the_next_ones_turn_and_not_the_first_ones() {
+    let desk = Desk::open().await;
+    desk.put("/v1/agents/cyd/availability", &json!({ "status": "available" }))
+        .await;
+    let sids = desk.groups(1_000, 4, "maya").await;
+    let mut new = over_the_team();
+    new.lines_per_minute = 1;
+    new.rules = vec![Rule::Team {
+        team: "sales".parse().unwrap(),
+        spread: Spread::RoundRobin,
+    }];
+    let id = desk.draft(new).await.handover_id;
+    let to = async || -> Vec<String> {
+        let lines = desk.lines(id).await;
+        lines
+            .iter()
+            .map(|line| line.to.clone().unwrap().into_string())
+            .collect()
+    };
+    assert_eq!(to().await, ["ada", "ben", "cyd", "ada"]);
+    desk.run(id).await;
+    desk.app.settle().await;
+    desk.put("/v1/agents/ben/availability", &json!({ "status": "away" }))
+        .await;
+    for _ in 0..3 {
+        desk.app.settle_for(SignedDuration::from_secs(61)).await;
+    }
+    assert_eq!(to().await, ["ada", "cyd", "ada", "cyd"]);
+    desk.ended(id).await;
+    assert_eq!(desk.holders(&sids).await, ["ada", "cyd", "ada", "cyd"]);
 }

@@ -1,14 +1,10 @@
 //! Twilio misbehaves while a plan runs, and the two do not agree to begin with.
 
-use hookswitch::erasure::{NewErasure, Upstream};
-use hookswitch::events::Via;
 use hookswitch::handover::{Finding, LineState, State};
-use hookswitch::person::Subject;
 use hookswitch::sandbox::{Effect, Faults, RestFault, WebhookAction, WebhookFault};
 use jiff::SignedDuration;
 
 use super::{Desk, to_ada};
-use crate::support::tables;
 
 fn rest(status: Option<u16>, effect: Effect, probability: f64) -> RestFault {
     RestFault {
@@ -91,36 +87,4 @@ async fn a_line_that_only_twilio_knows_is_read_and_handed_over() {
     desk.run(id).await;
     desk.ended(id).await;
     assert_eq!(desk.holders(&sids).await, ["zoe", "ada"]);
-}
-
-#[tokio::test]
-async fn who_is_erased_is_named_in_no_plan_and_not_while_one_needs_them() {
-    let desk = Desk::open().await;
-    desk.groups(1_000, 2, "maya").await;
-    let mut new = to_ada();
-    new.requested_by = "maya".to_owned();
-    new.note = Some("what maya knows".to_owned());
-    let id = desk.draft(new).await.handover_id;
-    let erasure = |identity: &str| NewErasure {
-        subject: Subject::Identity(identity.parse().unwrap()),
-        upstream: Upstream::Messages,
-        asked_by: "the person, by letter".to_owned(),
-        reason: "right to erasure".to_owned(),
-        requested_by: "cli".to_owned(),
-        via: Via::Cli,
-    };
-    let erasures = &desk.app.app.api.erasures;
-    assert!(erasures.start(erasure("maya")).await.is_err(), "she holds lines");
-    assert!(
-        erasures.start(erasure("ada")).await.is_err(),
-        "the plan needs her"
-    );
-    desk.run(id).await;
-    desk.ended(id).await;
-    erasures.start(erasure("maya")).await.unwrap();
-    desk.app.settle_for(SignedDuration::from_secs(5)).await;
-    for table in ["handover_plan", "handover_rule", "handover_line"] {
-        let named = format!("{table} as t where position('maya' in t::text) > 0");
-        assert_eq!(tables::count(&desk.app, &named).await, 0, "{table}");
-    }
 }

@@ -6,6 +6,8 @@ mod command;
 mod edges;
 mod faults;
 mod flow;
+mod forget;
+mod outage;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +15,7 @@ use hookswitch::api::auth::{self, Scope};
 use hookswitch::events::Via;
 use hookswitch::group_text::{Choice, NewGroupText, NewMember};
 use hookswitch::handover::{
-    self, Counts, Filter, Handover, Line, NewHandover, Otherwise, Rule, Spread, State,
+    self, By, Counts, Filter, Handover, Line, NewHandover, Otherwise, Rule, Spread, State, Verb,
 };
 use hookswitch::ids::{ConversationSid, ParticipantSid};
 use hookswitch::sandbox::{Faults, WebhookAction, WebhookFault};
@@ -26,6 +28,12 @@ use uuid::Uuid;
 
 use crate::support::app::{ACCOUNT, LINE, TestApp, Wanted, http, sid_of};
 use crate::support::tables;
+
+/// Who does what is done.
+const SAM: By<'static> = By {
+    name: "sam",
+    via: Via::Api,
+};
 
 /// The service, with a key that may do everything.
 struct Desk {
@@ -188,7 +196,7 @@ impl Desk {
         let mut transaction = self.app.pool().begin().await.unwrap();
         let handovers = &self.app.app.api.handovers;
         let plan = handovers
-            .run_in(&mut transaction, id, "sam", Via::Api)
+            .act_in(&mut transaction, id, Verb::Run, SAM)
             .await
             .unwrap();
         transaction.commit().await.unwrap();
@@ -277,6 +285,7 @@ fn over_the_team() -> NewHandover {
         leaver_becomes: None,
         reason: Some("leaves us".to_owned()),
         note: None,
+        introduction: None,
         requested_by: "sam".to_owned(),
     }
 }
