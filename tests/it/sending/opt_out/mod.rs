@@ -1,5 +1,6 @@
 //! Members who opt out of our number: seen in what they write and in receipts, and what each policy makes of it.
 
+mod command;
 mod held;
 mod orders;
 
