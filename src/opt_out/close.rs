@@ -13,7 +13,7 @@ use crate::events::{self, Kind, Via};
 use crate::ids::ConversationSid;
 use crate::mirror::{Observed, project, read};
 use crate::opt_out::follow::told;
-use crate::opt_out::{Concern, ConcernState, concerns, store};
+use crate::opt_out::{Concern, ConcernState, check, concerns, store};
 use crate::projection;
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
@@ -71,6 +71,7 @@ impl Close {
         let found = store::find(&mut conn, payload.opt_out_id).await?;
         let row = read::conversation(&mut conn, sid.as_str()).await?;
         let here = concerns::concerns_of(&mut conn, sid.as_str()).await?;
+        let open = check::open(&mut conn, sid.as_str(), None).await?;
         drop(conn);
         // Who opted in again meanwhile, or whose number has another policy by now, need not lose the thread.
         let is_wanted = here
@@ -82,6 +83,9 @@ impl Close {
         };
         if row.is_over() {
             return self.finish(task, payload, ConcernState::Closed, None).await;
+        }
+        if !open.iter().any(|one| one.opt_out_id == payload.opt_out_id) {
+            return self.give_up(task, payload).await;
         }
         let Some(account) = self.accounts.get(&found.account_sid) else {
             return Ok(Outcome::Wait(SignedDuration::from_secs(30)));
@@ -115,6 +119,21 @@ impl Close {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The member has left: the others need not lose the thread. Should they come back, it is closed then.
+    async fn give_up(&self, task: &Task, payload: &OfConversation) -> Result<Outcome, Failure> {
+        let mut transaction = self.pool.begin().await?;
+        concerns::forget(
+            &mut transaction,
+            payload.conversation_sid.as_str(),
+            payload.opt_out_id,
+        )
+        .await?;
+        if queue::finish(&mut transaction, task.lease).await? {
+            transaction.commit().await?;
+        }
+        Ok(Outcome::Finished)
     }
 
     async fn finish(

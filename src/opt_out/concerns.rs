@@ -83,3 +83,20 @@ pub(super) async fn held_in(
     .fetch_all(conn)
     .await
 }
+
+/// Nothing is to come of an opt-out in a conversation for now.
+pub(super) async fn forget(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    opt_out_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- opt_out.forget_concern
+        delete from opt_out_concern where conversation_sid = $1 and opt_out_id = $2 and state = 'closing'",
+        conversation_sid,
+        opt_out_id,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -5,14 +5,15 @@ use hookswitch::config::OptOutPolicy;
 use hookswitch::ids::{ConversationSid, ParticipantSid};
 use hookswitch::opt_out;
 use hookswitch::queue::{self, NewTask};
+use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::transfer::Kind;
 use hookswitch::twilio::model::ConversationState;
 use hookswitch::twilio::requests::{ConversationUpdate, Member};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Crm, bodies, crm, decide, knowing, open, states, text, types, words};
+use super::{Crm, bodies, closing_fails, crm, decide, knowing, open, states, text, types, words};
 use crate::support::app::{BUYER, LINE, OTHER_LINE, PARTNER, sid_of};
 use crate::support::tables;
 use crate::support::webhook::Webhook;
@@ -222,13 +223,11 @@ async fn what_is_done_about_it_may_be_done_twice() {
     assert_eq!(states(&crm, &sid).await, ["held"]);
 }
 
-#[tokio::test]
-async fn what_is_held_is_sent_once_the_member_has_left() {
-    let crm = crm(OptOutPolicy::AskSupervisor).await;
-    let (sid, asked) = waiting(&crm).await;
-    let buyer = participant(&crm, &sid, BUYER);
+/// Takes the buyer out of the group.
+async fn leave(crm: &Crm, sid: &ConversationSid) {
+    let buyer = participant(crm, sid, BUYER);
     let client = &crm.app.account().client;
-    client.delete_participant(&sid, &buyer).await.unwrap();
+    client.delete_participant(sid, &buyer).await.unwrap();
     let now = format!("{:.3}", crm.app.clock.now());
     let gone = Webhook::new(
         "onParticipantRemoved",
@@ -244,8 +243,44 @@ async fn what_is_held_is_sent_once_the_member_has_left() {
     );
     crm.app.deliver(&gone.0).await;
     crm.settle().await;
+}
+
+#[tokio::test]
+async fn what_is_held_is_sent_once_the_member_has_left() {
+    let crm = crm(OptOutPolicy::AskSupervisor).await;
+    let (sid, asked) = waiting(&crm).await;
+    leave(&crm, &sid).await;
     assert_eq!(crm.send(&asked).await["state"], "sent");
     assert_eq!(bodies(&crm, &sid), ["one"]);
+}
+
+#[tokio::test]
+async fn a_group_that_the_member_leaves_before_it_is_closed_stays_open() {
+    let crm = crm(OptOutPolicy::Close).await;
+    let sid = crm.group().await;
+    let away = RestFault {
+        effect: Effect::Before,
+        ..closing_fails(u32::MAX).rest[0].clone()
+    };
+    crm.app
+        .sandbox
+        .set_faults(Faults {
+            rest: vec![away],
+            ..Faults::default()
+        })
+        .unwrap();
+    text(&crm, BUYER, "stop").await;
+    assert_eq!(states(&crm, &sid).await, ["closing"]);
+    leave(&crm, &sid).await;
+    crm.app.sandbox.set_faults(Faults::default()).unwrap();
+    for _ in 0..4 {
+        crm.app.settle_for(SignedDuration::from_mins(10)).await;
+    }
+    assert_eq!(crm.app.at_twilio(&sid).state, "active");
+    crm.message(&sid, &words("and on we go")).await.expect(202);
+    crm.settle().await;
+    assert_eq!(bodies(&crm, &sid), ["and on we go"]);
+    assert_eq!(tables::count(&crm.app, "opt_out_concern").await, 0);
 }
 
 #[tokio::test]
