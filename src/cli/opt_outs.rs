@@ -222,19 +222,19 @@ async fn list(
 
 fn shown(one: &OptOut) -> String {
     let told = one.evidence.as_ref().or(one.set_by.as_ref());
-    let mut text = format!(
-        "{}  {}  {}  since {:.0}  {}  {}",
+    let told = told.map_or("-", String::as_str);
+    let until = one.cleared.as_ref().map(|cleared| {
+        let by = cleared.evidence.as_ref().or(cleared.by.as_ref());
+        let by = by.map_or("-", String::as_str);
+        format!("  until {:.0}  {}  {by}", cleared.at, cleared.source.as_str())
+    });
+    format!(
+        "{}  {}  {}  since {:.0}  {}  {told}{}",
         one.opt_out_id,
         one.line,
         one.address,
         one.since,
         one.source.as_str(),
-        told.map_or("-", String::as_str),
-    );
-    if let Some(cleared) = &one.cleared {
-        let by = cleared.evidence.as_ref().or(cleared.by.as_ref());
-        let by = by.map_or("-", String::as_str);
-        text += &format!("  until {:.0}  {}  {by}", cleared.at, cleared.source.as_str());
-    }
-    text
+        until.unwrap_or_default(),
+    )
 }
