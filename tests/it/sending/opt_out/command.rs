@@ -52,8 +52,8 @@ async fn opt_outs_are_set_listed_and_cleared_on_the_command_line() {
     let crm = crm(OptOutPolicy::CarryOn).await;
     let sid = crm.group().await;
     let set = ["set", "--line", LINE, "--address", BUYER, "--by", "sam"];
-    let said = succeed(&crm, &set).await;
-    assert!(said.contains("api  sam"), "{said}");
+    let shown = succeed(&crm, &set).await;
+    assert!(shown.contains("api  sam"), "{shown}");
     assert!(succeed(&crm, &set).await.contains("it lasted already"));
     crm.settle().await;
     assert_eq!(states(&crm, &sid).await, ["warned"]);
@@ -85,8 +85,8 @@ async fn opt_outs_are_set_listed_and_cleared_on_the_command_line() {
     let foreign = ["set", "--line", "+15555550100", "--address", BUYER];
     assert!(fail(&crm, &foreign).await.contains("the number is none of ours"));
     let ours = ["set", "--line", LINE, "--address", LINE];
-    let said = fail(&crm, &ours).await;
-    assert!(said.contains("one of ours") && !said.contains(LINE), "{said}");
+    let shown = fail(&crm, &ours).await;
+    assert!(shown.contains("one of ours") && !shown.contains(LINE), "{shown}");
 }
 
 #[tokio::test]
@@ -98,24 +98,24 @@ async fn a_policy_is_said_and_a_group_decided_on_on_the_command_line() {
             .await
             .contains("carry_on  of its account")
     );
-    let said = succeed(&crm, &["policy", LINE, "ask-supervisor", "--by", "sam"]).await;
-    assert!(said.contains("ask_supervisor  its own"), "{said}");
+    let shown = succeed(&crm, &["policy", LINE, "ask-supervisor", "--by", "sam"]).await;
+    assert!(shown.contains("ask_supervisor  its own"), "{shown}");
     crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
     crm.app.sandbox.settled().await;
     let asked = crm.message(&sid, &words("one")).await.expect(202);
     crm.settle().await;
     assert!(crm.send(&asked).await["held_since"].is_string());
-    let said = succeed(&crm, &["decide", sid.as_str(), "allow", "--by", "sam"]).await;
-    assert!(said.contains("allowed"), "{said}");
+    let shown = succeed(&crm, &["decide", sid.as_str(), "allow", "--by", "sam"]).await;
+    assert!(shown.contains("allowed"), "{shown}");
     crm.settle().await;
     assert_eq!(crm.send(&asked).await["state"], "sent");
     assert_eq!(bodies(&crm, &sid), ["one"]);
 
-    let said = succeed(&crm, &["policy", LINE, "of-account"]).await;
-    assert!(said.contains("carry_on  of its account"), "{said}");
+    let shown = succeed(&crm, &["policy", LINE, "of-account"]).await;
+    assert!(shown.contains("carry_on  of its account"), "{shown}");
     crm.settle().await;
-    let said = fail(&crm, &["decide", sid.as_str(), "stop", "--by", "sam"]).await;
-    assert!(said.contains("asks for no decision"), "{said}");
+    let shown = fail(&crm, &["decide", sid.as_str(), "stop", "--by", "sam"]).await;
+    assert!(shown.contains("asks for no decision"), "{shown}");
     let changed = crm.told("opt_out.policy_changed").await;
     let policies: Vec<_> = changed.iter().map(|one| one["data"]["to"].clone()).collect();
     assert_eq!(policies, [json!("ask_supervisor"), json!("carry_on")]);

@@ -408,7 +408,7 @@ async fn two_replicas_ask_once_and_send_what_was_held_once_in_its_order() {
     let other = crm.app.restarted();
     let both = async || {
         for _ in 0..4 {
-            tokio::join!(crm.app.settle(), crm.app.settle_with(&other));
+            tokio::join!(Box::pin(crm.app.settle()), Box::pin(crm.app.settle_with(&other)));
         }
     };
     let mut groups = Vec::new();

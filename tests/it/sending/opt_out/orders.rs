@@ -170,8 +170,8 @@ impl Member {
             .with("DateCreated", &created);
         match (saying.said, again) {
             (Said::Refused, false) => told.with("DateUpdated", &created),
-            (Said::Refused, true) | (_, true) => told.with("DateUpdated", &updated),
-            (_, false) => told,
+            (_, true) => told.with("DateUpdated", &updated),
+            (Said::Stop | Said::Start, false) => told,
         }
     }
 }
@@ -193,7 +193,7 @@ async fn is_open(crm: &Crm, handset: &str) -> bool {
 /// Two replicas work at once.
 async fn settle(crm: &Crm, other: &hookswitch::app::App) {
     for _ in 0..2 {
-        tokio::join!(crm.app.settle(), crm.app.settle_with(other));
+        tokio::join!(Box::pin(crm.app.settle()), Box::pin(crm.app.settle_with(other)));
     }
 }
 
