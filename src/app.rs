@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::db::{self, ConnectError, Notices};
 use crate::erasure::{self, Eraser, Erasures};
 use crate::escalation::{self, Acting, Escalator};
+use crate::events::Via;
 use crate::group_text::{self, GroupTexts};
 use crate::handover::{self, Handovers};
 use crate::health::{self, Health};
@@ -178,6 +179,7 @@ impl App {
                 pool: pool.clone(),
                 clock: clock.clone(),
                 accounts: accounts.clone(),
+                via: Via::Api,
             },
             completeness: Totals::new(pool.clone(), clock.clone()),
             erasures: Erasures {
@@ -360,37 +362,30 @@ async fn migrate_until_done(options: &PgConnectOptions) {
     }
 }
 
-/// What is done once in a while: answers kept for repeated calls are forgotten after two days, media that no message took
-/// after its time.
+/// What is done at the start and once in a while: answers kept for repeated calls are forgotten after two days, media that no
+/// message took after its time, and what was done about opt-outs, or waits for it, is looked at again.
 async fn keep_house(pool: PgPool, clock: Clock, media_unused_after: Duration, cancel: CancellationToken) {
     loop {
+        if let Err(error) = tidy_up(&pool, clock.now(), media_unused_after).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot do what is done once in a while"
+            );
+        }
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(Duration::from_hours(1)) => {}
         }
-        let before = clock.now() - SignedDuration::from_hours(48);
-        let purged = match pool.acquire().await {
-            Ok(mut conn) => api::idempotency::purge(&mut conn, before).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = purged {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot purge old idempotency keys"
-            );
-        }
-        let unused_for = SignedDuration::try_from(media_unused_after).unwrap_or(SignedDuration::MAX);
-        let purged = match pool.acquire().await {
-            Ok(mut conn) => outbox::media::purge_unused(&mut conn, clock.now() - unused_for).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = purged {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot purge media that no message took"
-            );
-        }
     }
+}
+
+async fn tidy_up(pool: &PgPool, now: Timestamp, media_unused_after: Duration) -> Result<(), sqlx::Error> {
+    let mut conn = pool.acquire().await?;
+    let unused_for = SignedDuration::try_from(media_unused_after).unwrap_or(SignedDuration::MAX);
+    api::idempotency::purge(&mut conn, now - SignedDuration::from_hours(48)).await?;
+    outbox::media::purge_unused(&mut conn, now - unused_for).await?;
+    outbox::look_at_held(&mut conn, now).await?;
+    opt_out::put_review(&mut conn, None, now).await
 }
 
 fn handlers(
@@ -479,6 +474,14 @@ fn handlers(
         (
             opt_out::APPLY_TASK,
             Arc::new(opt_out::Apply {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                accounts: accounts.clone(),
+            }),
+        ),
+        (
+            opt_out::REVIEW_TASK,
+            Arc::new(opt_out::Review {
                 pool: pool.clone(),
                 clock: clock.clone(),
                 accounts: accounts.clone(),

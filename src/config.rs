@@ -155,6 +155,16 @@ pub enum OptOutPolicy {
     Close,
 }
 
+impl OptOutPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CarryOn => "carry_on",
+            Self::AskSupervisor => "ask_supervisor",
+            Self::Close => "close",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Projection {

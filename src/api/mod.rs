@@ -130,12 +130,12 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(sends::show))
         .routes(routes!(opt_outs::list, opt_outs::set))
         .routes(routes!(opt_outs::clear))
-        .routes(routes!(opt_outs::of_conversation))
-        .routes(routes!(opt_outs::decide))
+        .routes(routes!(opt_outs::group::of_conversation))
+        .routes(routes!(opt_outs::group::decide))
         .routes(routes!(
-            opt_outs::show_policy,
-            opt_outs::set_policy,
-            opt_outs::drop_policy
+            opt_outs::policy::show,
+            opt_outs::policy::set,
+            opt_outs::policy::drop_own
         ))
         .routes(routes!(timeline::list))
         .routes(routes!(transfers::start, transfers::list))

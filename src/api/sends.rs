@@ -20,7 +20,8 @@ use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::opt_out::{Policy, Standing};
 use crate::outbox::media::kinds::MEDIA_MAX;
 use crate::outbox::{
-    self, BODY_MAX, Extras, NewOutboundMessage, OutboundMessage, PostError, SendError, State as Stage, media,
+    self, ATTRIBUTES_MAX, BODY_MAX, Extras, NewOutboundMessage, OutboundMessage, PostError, SendError,
+    State as Stage, media,
 };
 use crate::web::extract::{Path, Query};
 use crate::web::field::{Errors, Field, Object, Text};
@@ -55,10 +56,10 @@ pub(super) struct StartSend {
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     acknowledge_opt_out: Field<bool>,
-    /// Anything of yours, at most 15 KiB; it becomes the message's `attributes` at Twilio, beside ours.
+    /// Anything of yours, at most 4,000 bytes; it becomes the message's `attributes` at Twilio, beside ours, which takes 4 KiB.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    attributes: Field<Object<15_360>>,
+    attributes: Field<Object<ATTRIBUTES_MAX>>,
 }
 
 impl StartSend {
@@ -132,6 +133,10 @@ pub(super) struct SendBody {
     acknowledged_opt_out: bool,
     /// Since when it waits for a supervisor to decide; null: it does not.
     held_since: Option<Timestamp>,
+    /// Why Twilio has not taken it yet: the class of its last error, with the code where it gave one, like `unavailable_20503`; and
+    /// since when.
+    waiting_error: Option<String>,
+    waiting_since: Option<Timestamp>,
     #[schema(value_type = Option<Object>)]
     attributes: Option<Box<RawValue>>,
     /// Twilio's, once it is sent.
@@ -188,6 +193,8 @@ impl SendBody {
             media,
             acknowledged_opt_out: message.acknowledged_opt_out,
             held_since: message.held_since,
+            waiting_since: message.waiting.as_ref().map(|waiting| waiting.since),
+            waiting_error: message.waiting.map(|waiting| waiting.error),
             attributes: raw(message.attributes),
             message_sid: message.message_sid,
             outcome_code: message.outcome_code,

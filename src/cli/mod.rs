@@ -19,6 +19,7 @@ pub mod handover;
 pub mod key;
 pub mod migrate;
 pub mod numbers;
+pub mod opt_outs;
 mod output;
 pub mod people;
 mod progress;
@@ -80,6 +81,8 @@ pub enum Command {
     Handover(handover::Args),
     /// Our pool of numbers: what each is fit for, whose it is, who gets its lines; and lines that wait for somebody.
     Numbers(numbers::Args),
+    /// Members who have opted out of a number of ours: list, set and clear them; what is done about it.
+    OptOuts(opt_outs::Args),
     /// Escalation policies: check and set them, see what is open, what would happen, what would have happened.
     Escalation(escalation::Args),
     /// Erase a person on request: at Twilio, and here.
@@ -108,6 +111,7 @@ impl Cli {
             Command::People(args) => people::run(settings(file)?, &args).await,
             Command::Handover(args) => handover::run(settings(file)?, &args).await,
             Command::Numbers(args) => numbers::run(settings(file)?, &args).await,
+            Command::OptOuts(args) => opt_outs::run(settings(file)?, &args).await,
             Command::Escalation(args) => escalation::run(settings(file)?, &args).await,
             Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,

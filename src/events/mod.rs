@@ -133,6 +133,7 @@ texts! {
         SendNeedsAttention = "send.needs_attention",
         /// It waits until a supervisor has decided, since a member has opted out.
         SendHeld = "send.held",
+        SendWaiting = "send.waiting",
         /// A member wants no more messages from a number: `source` and `evidence` say how we know.
         OptOutRecorded = "opt_out.recorded",
         /// The member wants messages again.

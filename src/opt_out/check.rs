@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::opt_out::{ConcernState, Policy, store};
+use crate::opt_out::{ConcernState, Policy, policies};
 
 /// How things stand for whoever posts through a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub async fn standing(
     if open.is_empty() {
         return Ok(Standing::Clear);
     }
-    let policy = store::policy_of(conn, account_sid, line)
+    let policy = policies::find(conn, account_sid, line)
         .await?
         .unwrap_or(of_account);
     Ok(judge(policy, &open))

@@ -50,17 +50,40 @@ pub(super) enum Who {
     NotYet(Box<Seen>),
 }
 
-/// The conversations of a batch that a handset is told to be a member of.
+/// The conversations of a batch that a handset is told to be a member of, or that have a new number of ours.
 pub(super) fn joined(observed: &[Observed]) -> Vec<&str> {
+    conversations(observed, |change| match change {
+        Change::Participant(change) if !change.removed => {
+            let fields = change.fields.as_ref();
+            let is_handset = fields.is_some_and(|fields| fields.address.is_some());
+            let is_line = fields.is_some_and(|fields| fields.projected_address.is_some());
+            // Lines change hands, and are no other lines for it.
+            is_handset || (is_line && change.created_at.is_none_or(|at| at >= change.version.at))
+        }
+        _ => false,
+    })
+}
+
+/// The conversations of a batch that a handset has left, or that have ended.
+pub(super) fn left(observed: &[Observed]) -> Vec<&str> {
+    conversations(observed, |change| match change {
+        Change::Participant(change) => {
+            let fields = change.fields.as_ref();
+            change.removed && fields.is_none_or(|fields| fields.address.is_some())
+        }
+        Change::Conversation(change) => change.state.as_deref() == Some("closed"),
+        Change::ConversationState(change) => change.state == "closed",
+        Change::ConversationRemoved { .. } => true,
+        Change::Message(_) | Change::Receipt(_) | Change::User(_) | Change::Unread { .. } => false,
+    })
+}
+
+fn conversations(observed: &[Observed], is_meant: impl Fn(&Change) -> bool) -> Vec<&str> {
     let mut sids: Vec<&str> = observed
         .iter()
-        .filter_map(|one| match &one.change {
-            Change::Participant(change) if !change.removed => {
-                let address = change.fields.as_ref()?.address.as_ref();
-                address.map(|_| change.conversation_sid.as_str())
-            }
-            _ => None,
-        })
+        .filter(|one| is_meant(&one.change))
+        .filter_map(|one| one.change.conversation_sid())
+        .map(ConversationSid::as_str)
         .collect();
     sids.sort_unstable();
     sids.dedup();

@@ -8,19 +8,23 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::events::{self, Kind, NewEvent, Via};
-use crate::ids::{AccountSid, ConversationSid, new_id};
+use crate::ids::{AccountSid, ConversationSid};
 use crate::mirror::read::{self, ParticipantRow};
 use crate::mirror::{Change, Observed};
 use crate::opt_out::find::{self, Resolved, Seen, Who};
 use crate::opt_out::keywords::Keyword;
-use crate::opt_out::{APPLY_TASK, Cleared, OptOut, RESOLVE_TASK, Source, store};
+use crate::opt_out::said::{self, Word};
+use crate::opt_out::store::{self, Pair};
+use crate::opt_out::tasks::{put_apply, put_resume};
+use crate::opt_out::{OptOut, RESOLVE_TASK, concerns};
 use crate::queue::{self, NewTask};
 
 /// How long the members of a conversation are waited for: they are mostly on their way.
 const RESOLVE_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Looks through a batch that has entered the mirror. `masked` has what was erased of it. A batch without anything of the
-/// kind costs no statement, one with new members a single one: they may have opted out before.
+/// kind costs no statement; one with new members a single one, since they may have opted out before, and so one in which
+/// members leave or conversations end, since something may wait there that nobody has to decide any more.
 pub async fn follow(
     conn: &mut PgConnection,
     observed: &[Observed],
@@ -32,6 +36,12 @@ pub async fn follow(
     if !joined.is_empty() {
         for opt_out_id in store::open_in(conn, &joined).await? {
             put_apply(conn, opt_out_id, now).await?;
+        }
+    }
+    let left = find::left(observed);
+    if !left.is_empty() {
+        for conversation_sid in concerns::held_in(conn, &left).await? {
+            put_resume(conn, &conversation_sid, now).await?;
         }
     }
     let seen = find::seen(observed, masked);
@@ -69,104 +79,56 @@ pub(super) async fn take_in(
             Who::NotYet(one) => waiting.push(*one),
         }
     }
-    // In the order of their times: whoever stops, starts and stops again within a batch has stopped.
-    for run in known.chunk_by(|one, other| one.seen.keyword == other.seen.keyword) {
-        match run[0].seen.keyword {
-            Keyword::Stop => stop(conn, run, via, now).await?,
-            Keyword::Start => start(conn, run, via, now).await?,
+    // In the order of their times.
+    let said: Vec<(Pair, &Resolved)> = known
+        .iter()
+        .flat_map(|one| one.lines.iter().map(move |line| (pair_of(one, line), one)))
+        .collect();
+    if !said.is_empty() {
+        let pairs: Vec<&Pair> = said.iter().map(|(pair, _)| pair).collect();
+        store::lock(conn, &pairs).await?;
+    }
+    let mut entries = Vec::new();
+    for (pair, one) in &said {
+        for (word, opt_out_id) in said::take(conn, pair, Word::of(one), now).await? {
+            entries.push(entry(one, pair, &word, opt_out_id, via, now));
+            put_apply(conn, opt_out_id, now).await?;
         }
     }
+    events::append(conn, &entries).await?;
     Ok(waiting)
 }
 
-async fn stop(
-    conn: &mut PgConnection,
-    run: &[Resolved],
-    via: Via,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let mut new = Vec::new();
-    let mut by_id: BTreeMap<Uuid, (&Resolved, &str)> = BTreeMap::new();
-    for one in run {
-        for line in &one.lines {
-            let opt_out_id = new_id();
-            by_id.insert(opt_out_id, (one, line));
-            new.push(store::New {
-                opt_out_id,
-                account_sid: one.seen.account_sid.to_string(),
-                line: line.clone(),
-                address: one.address.clone(),
-                since: one.seen.at,
-                source: one.seen.source,
-                evidence: Some(one.seen.evidence.clone()),
-                conversation_sid: Some(one.seen.conversation_sid.to_string()),
-                set_by: None,
-            });
-        }
+fn pair_of(one: &Resolved, line: &str) -> Pair {
+    Pair {
+        account_sid: one.seen.account_sid.to_string(),
+        line: line.to_owned(),
+        address: one.address.clone(),
     }
-    let mut entries = Vec::new();
-    for opt_out_id in store::insert(conn, &new, now).await? {
-        let Some((one, line)) = by_id.get(&opt_out_id) else {
-            continue;
-        };
-        entries.push(entry(one, line, Kind::OptOutRecorded, opt_out_id, via, now));
-        let sid = one.seen.conversation_sid.as_str();
-        // The word that ends it may have come before it.
-        let later = store::opted_in_after(conn, sid, &one.address, one.seen.at).await?;
-        if let Some((evidence, at)) = later {
-            let cleared = Cleared {
-                at,
-                source: Source::Keyword,
-                evidence: Some(evidence),
-                by: None,
-            };
-            store::clear(conn, opt_out_id, &cleared).await?;
-            entries.push(entry(one, line, Kind::OptOutCleared, opt_out_id, via, now));
-        }
-        put_apply(conn, opt_out_id, now).await?;
-    }
-    events::append(conn, &entries).await
-}
-
-async fn start(
-    conn: &mut PgConnection,
-    run: &[Resolved],
-    via: Via,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let said: Vec<(&Resolved, &str)> = run
-        .iter()
-        .flat_map(|one| one.lines.iter().map(move |line| (one, line.as_str())))
-        .collect();
-    let mut entries = Vec::new();
-    for (place, ended) in store::clear_said(conn, &said).await? {
-        if let Some((one, line)) = said.get(place) {
-            entries.push(entry(one, line, Kind::OptOutCleared, ended.opt_out_id, via, now));
-        }
-        put_apply(conn, ended.opt_out_id, now).await?;
-    }
-    events::append(conn, &entries).await
 }
 
 /// A member is named by their participant alone.
-fn entry(one: &Resolved, line: &str, kind: Kind, opt_out_id: Uuid, via: Via, now: Timestamp) -> NewEvent {
-    let seen = &one.seen;
+fn entry(one: &Resolved, pair: &Pair, word: &Word, opt_out_id: Uuid, via: Via, now: Timestamp) -> NewEvent {
+    let kind = match word.keyword {
+        Keyword::Stop => Kind::OptOutRecorded,
+        Keyword::Start => Kind::OptOutCleared,
+    };
     NewEvent {
         kind,
-        account_sid: Some(seen.account_sid.clone()),
-        conversation_sid: Some(seen.conversation_sid.clone()),
+        account_sid: Some(one.seen.account_sid.clone()),
+        conversation_sid: ConversationSid::try_from(word.conversation_sid.as_str()).ok(),
         subject: opt_out_id.to_string(),
         actor: None,
         via,
-        cause: Some(seen.cause.clone()),
-        occurred_at: seen.at,
+        cause: Some(one.seen.cause.clone()),
+        occurred_at: word.at,
         recorded_at: now,
         data: json!({
             "opt_out_id": opt_out_id,
-            "line": line,
-            "participant_sid": one.participant_sid,
-            "source": seen.source,
-            "evidence": seen.evidence,
+            "line": pair.line,
+            "participant_sid": word.participant_sid,
+            "source": word.source,
+            "evidence": word.evidence,
         }),
     }
 }
@@ -194,23 +156,6 @@ pub(super) fn told(
     }
 }
 
-/// Queues what the policy says about it, or the end of that.
-pub(super) async fn put_apply(
-    conn: &mut PgConnection,
-    opt_out_id: Uuid,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let task = NewTask {
-        kind: APPLY_TASK,
-        order_key: format!("opt_out:{opt_out_id}"),
-        unique_key: Some(opt_out_id.to_string()),
-        payload: json!({ "opt_out_id": opt_out_id }),
-        run_at: now,
-        attempts_max: 30,
-    };
-    queue::put(conn, &task, now).await
-}
-
 async fn put_resolve(conn: &mut PgConnection, seen: &Seen, now: Timestamp) -> Result<(), sqlx::Error> {
     let (message_sid, receipt_sid) = match &seen.message_sid {
         Some(message_sid) => (message_sid, Some(&seen.evidence)),
@@ -225,6 +170,7 @@ async fn put_resolve(conn: &mut PgConnection, seen: &Seen, now: Timestamp) -> Re
             "conversation_sid": seen.conversation_sid,
             "message_sid": message_sid,
             "receipt_sid": receipt_sid,
+            "at": seen.at,
         }),
         run_at: now + RESOLVE_AFTER,
         attempts_max: 12,

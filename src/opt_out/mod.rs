@@ -1,31 +1,43 @@
 //! Members who have opted out of a number of ours. Owns `opt_out`, `opt_out_concern` and `opt_out_policy`.
 //!
 //! It is seen in what members write ([`keywords`]) and in receipts with Twilio's 21610, where statements enter the mirror
-//! ([`mod@follow`]), or set by hand ([`operations`]). It holds for a member and a number, in every group that has both. Nobody is
-//! removed from a group, since that would make a new thread on everybody's handset; what is done instead, a policy says
-//! ([`work`]), and whoever posts is told ([`check`]).
+//! ([`mod@follow`], [`said`]), or set by hand ([`operations`]). It holds for a member and a number, in every group that has both.
+//! Nobody is removed from a group, since that would make a new thread on everybody's handset; what is done instead, a policy
+//! says ([`apply`], [`close`]; [`review`] looks whether it was), and whoever posts is told ([`check`]).
 //!
 //! Twilio itself does not deliver to whoever has opted out; what stands here is for people to see, and to act by.
 
+mod apply;
 pub mod check;
+mod close;
+mod concerns;
 pub mod erase;
 mod find;
 mod follow;
 pub mod keywords;
 mod operations;
+mod policies;
+mod resolve;
+mod review;
+mod said;
 mod store;
-mod work;
+mod tasks;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use crate::config::OptOutPolicy as Policy;
+pub use apply::Apply;
 pub use check::{Standing, standing};
+pub use close::Close;
+pub use concerns::concerns_of;
 pub use follow::follow;
 pub use operations::{ClearError, DecideError, Decision, OptOuts, SetError};
-pub use store::{Filter, concerns_of, of_conversation, page};
-pub use work::{Apply, Close, Resolve};
+pub use resolve::Resolve;
+pub use review::Review;
+pub use store::{Filter, of_conversation, page};
+pub use tasks::{put_resume, put_review};
 
 /// The kind of task that does what the policy says about an opt-out, in every conversation concerned.
 pub const APPLY_TASK: &str = "opt_out.apply";
@@ -33,6 +45,8 @@ pub const APPLY_TASK: &str = "opt_out.apply";
 pub const RESOLVE_TASK: &str = "opt_out.resolve";
 /// The kind of task that closes a conversation.
 pub const CLOSE_TASK: &str = "opt_out.close";
+/// The kind of task that compares what was done about opt-outs with what the policies say.
+pub const REVIEW_TASK: &str = "opt_out.review";
 /// The kind of task that looks again at messages that are held. The outbox runs it.
 pub const RESUME_TASK: &str = "outbox.resume";
 
@@ -102,15 +116,6 @@ impl ConcernState {
 
     fn read(text: &str) -> Self {
         serde_json::from_value(text.into()).expect("the column's check allows only these words")
-    }
-}
-
-/// The policy's word, as stored.
-fn policy_text(policy: Policy) -> &'static str {
-    match policy {
-        Policy::CarryOn => "carry_on",
-        Policy::AskSupervisor => "ask_supervisor",
-        Policy::Close => "close",
     }
 }
 

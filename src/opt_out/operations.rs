@@ -9,12 +9,13 @@ use uuid::Uuid;
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::events::{self, Kind, NewEvent, Via};
-use crate::ids::{ConversationSid, PhoneNumber, new_id};
+use crate::ids::{ConversationSid, PhoneNumber};
 use crate::mirror::read;
 use crate::opt_out::check::{self, Standing};
-use crate::opt_out::follow::{put_apply, told};
-use crate::opt_out::work::put_resume;
-use crate::opt_out::{Cleared, Concern, ConcernState, OptOut, Policy, Source, store};
+use crate::opt_out::follow::told;
+use crate::opt_out::store::{self, New, Pair};
+use crate::opt_out::tasks::{put_apply, put_resume, put_review};
+use crate::opt_out::{Cleared, Concern, ConcernState, OptOut, Policy, Source, concerns, policies};
 
 /// The operations, with what they need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct OptOuts {
     pub pool: PgPool,
     pub clock: Clock,
     pub accounts: Accounts,
+    /// Through what people act.
+    pub via: Via,
 }
 
 /// Why an opt-out cannot be set, or a policy.
@@ -109,25 +112,29 @@ impl OptOuts {
             return Err(SetError::OurNumber);
         }
         let now = self.clock.now();
-        let account_sid = account.account_sid.as_str();
-        let new = store::New {
-            opt_out_id: new_id(),
-            account_sid: account_sid.to_owned(),
+        let pair = Pair {
+            account_sid: account.account_sid.to_string(),
             line: line.to_string(),
             address: address.to_string(),
-            since: now,
+        };
+        store::lock(conn, &[&pair]).await?;
+        // Twilio's clock, by which the member last opted in, may be ahead.
+        let last_end = store::last_end(conn, &pair).await?;
+        let new = New {
+            pair: &pair,
+            since: last_end.map_or(now, |end| end.max(now)),
             source: Source::Api,
             evidence: None,
             conversation_sid: None,
-            set_by: Some(by.to_owned()),
+            set_by: Some(by),
         };
-        let is_new = !store::insert(conn, &[new], now).await?.is_empty();
-        let lasts = store::find_open(conn, account_sid, line.as_str(), address.as_str())
+        let is_new = store::insert(conn, &new, now).await?.is_some();
+        let lasts = store::find_open(conn, &pair)
             .await?
             .ok_or(sqlx::Error::RowNotFound)?;
         if is_new {
             put_apply(conn, lasts.opt_out_id, now).await?;
-            let mut entry = told(&lasts, Kind::OptOutRecorded, None, Some(by), Via::Api, now);
+            let mut entry = told(&lasts, Kind::OptOutRecorded, None, Some(by), self.via, now);
             entry.data["source"] = json!(Source::Api);
             events::append(conn, &[entry]).await?;
         }
@@ -148,6 +155,8 @@ impl OptOuts {
             evidence: None,
             by: Some(by.to_owned()),
         };
+        let found = store::find(conn, opt_out_id).await?.ok_or(ClearError::NotFound)?;
+        store::lock(conn, &[&found.pair()]).await?;
         let done = store::clear(conn, opt_out_id, &cleared).await?;
         let found = store::find(conn, opt_out_id).await?.ok_or(ClearError::NotFound)?;
         if !done {
@@ -155,7 +164,7 @@ impl OptOuts {
             return Err(ClearError::Cleared { at });
         }
         put_apply(conn, opt_out_id, now).await?;
-        let mut entry = told(&found, Kind::OptOutCleared, None, Some(by), Via::Api, now);
+        let mut entry = told(&found, Kind::OptOutCleared, None, Some(by), self.via, now);
         entry.data["source"] = json!(Source::Api);
         events::append(conn, &[entry]).await?;
         Ok(found)
@@ -182,7 +191,7 @@ impl OptOuts {
             let Some(found) = store::find(conn, one.opt_out_id).await? else {
                 continue;
             };
-            let policy = store::policy_of(conn, &found.account_sid, &found.line).await?;
+            let policy = policies::find(conn, &found.account_sid, &found.line).await?;
             let policy = policy.unwrap_or_else(|| self.of_account(&found.account_sid));
             if policy != Policy::AskSupervisor {
                 other = policy;
@@ -201,15 +210,15 @@ impl OptOuts {
                 decided_at: Some(now),
                 updated_at: now,
             };
-            store::save_concern(conn, &concern).await?;
-            entries.push(told(&found, kind, Some(sid.as_str()), Some(by), Via::Api, now));
+            concerns::save_concern(conn, &concern).await?;
+            entries.push(told(&found, kind, Some(sid.as_str()), Some(by), self.via, now));
             decided.push(concern);
         }
         if decided.is_empty() {
             return Err(DecideError::NotAsked { policy: other });
         }
         events::append(conn, &entries).await?;
-        put_resume(conn, sid, now).await?;
+        put_resume(conn, sid.as_str(), now).await?;
         Ok(decided)
     }
 
@@ -220,7 +229,7 @@ impl OptOuts {
         line: &PhoneNumber,
     ) -> Result<(Policy, bool), SetError> {
         let account = self.account_of(line)?;
-        let own = store::policy_of(conn, account.account_sid.as_str(), line.as_str()).await?;
+        let own = policies::find(conn, account.account_sid.as_str(), line.as_str()).await?;
         Ok((own.unwrap_or(account.opt_out), own.is_some()))
     }
 
@@ -240,21 +249,19 @@ impl OptOuts {
             return Ok((before, had_own));
         }
         match policy {
-            Some(policy) => store::set_policy(conn, account_sid, line.as_str(), policy, by, now).await?,
+            Some(policy) => policies::set(conn, account_sid, line.as_str(), policy, by, now).await?,
             None => {
-                store::drop_policy(conn, account_sid, line.as_str()).await?;
+                policies::drop_own(conn, account_sid, line.as_str()).await?;
             }
         }
-        for opt_out_id in store::open_of_line(conn, account_sid, line.as_str()).await? {
-            put_apply(conn, opt_out_id, now).await?;
-        }
+        put_review(conn, Some((account_sid, line.as_str())), now).await?;
         let entry = NewEvent {
             kind: Kind::OptOutPolicyChanged,
             account_sid: Some(account.account_sid.clone()),
             conversation_sid: None,
             subject: line.to_string(),
             actor: Some(by.to_owned()),
-            via: Via::Api,
+            via: self.via,
             cause: None,
             occurred_at: now,
             recorded_at: now,

@@ -25,7 +25,7 @@ impl SendField {
     }
 }
 
-/// Sends in the order of their keys, with those marked as due that were asked for before a time and are sent or failed.
+/// Sends in the order of their keys, with those marked as due that were asked for before a time and are sent, failed, or left to a person.
 pub async fn due(
     conn: &mut PgConnection,
     window: Window<'_>,
@@ -35,7 +35,7 @@ pub async fn due(
     let rows = sqlx::query!(
         r#"-- outbox.due_for_erasure
         select conversation_sid, outbound_message_id,
-               (created_at < $3 and state in ('sent', 'failed') and not coalesce(erased, '{}') ? $4) as "is_due!"
+               (created_at < $3 and state in ('sent', 'failed', 'needs_attention') and not coalesce(erased, '{}') ? $4) as "is_due!"
         from outbound_message where (conversation_sid, outbound_message_id) > ($1, $2)
         order by conversation_sid, outbound_message_id limit $5"#,
         window.after.0,
@@ -98,13 +98,17 @@ pub async fn conversations_of(conn: &mut PgConnection, person: &Person) -> Resul
     .await
 }
 
-/// Whether something that the person is to be the author of is still to be sent.
+/// Whether something that the person is to be the author of, or that names them, is still to be sent.
 pub async fn is_at_work(conn: &mut PgConnection, person: &Person) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"-- outbox.is_at_work_for_person
         select exists (select from outbound_message
                        where state in ('queued', 'sending')
                          and ($1 in (author, as_holder, requested_by) or concat_ws(' ', body, attributes) like any($2)))
+            or exists (select from outbound_media as media
+                       join outbound_message as send using (conversation_sid, outbound_message_id)
+                       where media.content is not null and send.state in ('queued', 'sending')
+                         and (media.requested_by = $1 or media.filename like any($2)))
             as "is_at_work!""#,
         person.exact(),
         &person.patterns() as _,
@@ -128,7 +132,7 @@ pub async fn erase_person(
             as_holder = case when as_holder = $2 then $4 else as_holder end,
             requested_by = case when requested_by = $2 then $4 else requested_by end,
             body = '', attributes = null,
-            outcome_detail = case when position($2 in outcome_detail) > 0 then null else outcome_detail end,
+            outcome_detail = case when outcome_detail like any($3) then null else outcome_detail end,
             erased = erasure_marks(erased, array['body', 'attributes'], jsonb_build_object('body', body, 'attributes', attributes), $4),
             erased_at = $5
         where conversation_sid = $1

@@ -4,14 +4,16 @@
 //! A held message is out of the queue, so that neither transfers nor what is written in other lines wait behind it.
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use serde::Deserialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::events::{Kind, Via};
+use crate::ledger;
 use crate::opt_out::{self, Standing};
-use crate::outbox::work::Send;
+use crate::outbox::work::{LINE_GONE, Send};
 use crate::outbox::{OutboundMessage, State, operations, store};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
@@ -36,6 +38,8 @@ impl Send {
         let (code, detail) = match standing {
             // Those who have opted out are not sent it by Twilio; who asked before that was known, asked for the others.
             Standing::Clear | Standing::Warned { .. } => return Ok(None),
+            // What nobody can decide any more does not wait for it.
+            Standing::Held { .. } if !has_line(&mut transaction, message).await? => ("line_gone", LINE_GONE),
             Standing::Held { .. } => {
                 if !queue::is_held(&mut transaction, task.lease).await? {
                     return Ok(Some(Outcome::Finished));
@@ -44,6 +48,7 @@ impl Send {
                 let mut message = message.clone();
                 message.state = State::Queued;
                 message.held_since = Some(now);
+                message.waiting = None;
                 message.updated_at = now;
                 store::update(&mut transaction, &message).await?;
                 operations::tell(&mut transaction, &message, Kind::SendHeld, Via::Worker, now).await?;
@@ -64,6 +69,20 @@ impl Send {
         drop(transaction);
         self.fail(task, message.clone(), code, detail).await.map(Some)
     }
+}
+
+/// Whether the message's number is in the conversation still, and that has not ended.
+async fn has_line(conn: &mut PgConnection, message: &OutboundMessage) -> Result<bool, sqlx::Error> {
+    let holder = ledger::holder_of(conn, &message.conversation_sid, &message.line).await?;
+    Ok(holder.is_some())
+}
+
+/// Has all that is held looked at again, whatever it waits for.
+pub async fn look_at_held(conn: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+    for conversation_sid in store::conversations_held(conn).await? {
+        opt_out::put_resume(conn, &conversation_sid, now).await?;
+    }
+    Ok(())
 }
 
 /// Runs [`opt_out::RESUME_TASK`]: puts what is held of a conversation into the queue again, if nothing holds it any more.
@@ -107,7 +126,7 @@ impl Resume {
             let (account, line) = (&message.account_sid, &message.line);
             let standing =
                 opt_out::standing(&mut transaction, account, conversation_sid, line, of_account).await?;
-            if matches!(standing, Standing::Held { .. }) {
+            if matches!(standing, Standing::Held { .. }) && has_line(&mut transaction, &message).await? {
                 continue;
             }
             message.held_since = None;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use held::Resume;
+pub use held::{Resume, look_at_held};
 pub use operations::{Extras, NewOutboundMessage, Outbox, PostError, SendError};
 pub use store::{find, page};
 pub use work::Send;
@@ -29,6 +29,9 @@ pub const ATTRIBUTE: &str = "hookswitch_send_id";
 
 /// Twilio takes at most 1600 characters to a handset (50504).
 pub const BODY_MAX: usize = 1600;
+
+/// Twilio takes at most 4 KiB of attributes with a message, and our id is among them.
+pub const ATTRIBUTES_MAX: usize = 4_000;
 
 /// Where a message stands on its way to Twilio; what became of it on handsets is in its receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,6 +60,15 @@ impl State {
     }
 }
 
+/// Why a message is not sent yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The class of Twilio's last error, with its code where it gave one: `unavailable`, `throttled_20429`.
+    pub error: String,
+    /// When it began.
+    pub since: Timestamp,
+}
+
 /// A message as stored.
 #[derive(Clone, PartialEq)]
 pub struct OutboundMessage {
@@ -77,6 +89,8 @@ pub struct OutboundMessage {
     pub acknowledged_opt_out: bool,
     /// It waits for a supervisor to decide, since then.
     pub held_since: Option<Timestamp>,
+    /// Twilio did not take it yet.
+    pub waiting: Option<Waiting>,
     pub state: State,
     pub outcome_code: Option<String>,
     pub outcome_detail: Option<String>,

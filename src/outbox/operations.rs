@@ -143,6 +143,7 @@ impl Outbox {
             media_count: i16::try_from(extras.media.len()).unwrap_or(i16::MAX),
             acknowledged_opt_out: extras.acknowledge_opt_out,
             held_since: None,
+            waiting: None,
             state: State::Queued,
             outcome_code: None,
             outcome_detail: None,
@@ -228,6 +229,7 @@ pub(super) async fn tell(
             "state": message.state,
             "message_sid": message.message_sid,
             "outcome_code": message.outcome_code,
+            "waiting_error": message.waiting.as_ref().map(|waiting| &waiting.error),
         }),
     };
     let mut entries = vec![event.clone()];

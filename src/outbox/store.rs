@@ -5,7 +5,7 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::outbox::{OutboundMessage, State};
+use crate::outbox::{OutboundMessage, State, Waiting};
 
 struct Row {
     conversation_sid: String,
@@ -19,6 +19,8 @@ struct Row {
     media_count: i16,
     acknowledged_opt_out: bool,
     held_since: Option<jiff_sqlx::Timestamp>,
+    waiting_error: Option<String>,
+    waiting_since: Option<jiff_sqlx::Timestamp>,
     state: String,
     outcome_code: Option<String>,
     outcome_detail: Option<String>,
@@ -31,6 +33,7 @@ struct Row {
 
 impl From<Row> for OutboundMessage {
     fn from(row: Row) -> Self {
+        let waiting = row.waiting_error.zip(row.waiting_since);
         let state: State = serde_json::from_value(serde_json::Value::from(row.state))
             .expect("the column's check allows only these words");
         Self {
@@ -45,6 +48,10 @@ impl From<Row> for OutboundMessage {
             media_count: row.media_count,
             acknowledged_opt_out: row.acknowledged_opt_out,
             held_since: row.held_since.map(jiff_sqlx::Timestamp::to_jiff),
+            waiting: waiting.map(|(error, since)| Waiting {
+                error,
+                since: since.to_jiff(),
+            }),
             state,
             outcome_code: row.outcome_code,
             outcome_detail: row.outcome_detail,
@@ -86,7 +93,8 @@ pub(super) async fn update(conn: &mut PgConnection, message: &OutboundMessage) -
     sqlx::query!(
         "-- outbox.update
         update outbound_message
-        set author = $3, state = $4, outcome_code = $5, outcome_detail = $6, message_sid = $7, updated_at = $8, held_since = $9
+        set author = $3, state = $4, outcome_code = $5, outcome_detail = $6, message_sid = $7, updated_at = $8, held_since = $9,
+            waiting_error = $10, waiting_since = $11
         where conversation_sid = $1 and outbound_message_id = $2",
         message.conversation_sid,
         message.outbound_message_id,
@@ -97,6 +105,8 @@ pub(super) async fn update(conn: &mut PgConnection, message: &OutboundMessage) -
         message.message_sid,
         message.updated_at.to_sqlx() as _,
         message.held_since.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+        message.waiting.as_ref().map(|waiting| waiting.error.as_str()),
+        message.waiting.as_ref().map(|waiting| waiting.since.to_sqlx()) as _,
     )
     .execute(conn)
     .await?;
@@ -108,7 +118,7 @@ pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<OutboundMe
         Row,
         "-- outbox.find
         select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
-               acknowledged_opt_out, held_since, state,
+               acknowledged_opt_out, held_since, waiting_error, waiting_since, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message where outbound_message_id = $1",
         id,
@@ -127,7 +137,7 @@ pub(super) async fn held(
         Row,
         "-- outbox.held
         select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
-               acknowledged_opt_out, held_since, state,
+               acknowledged_opt_out, held_since, waiting_error, waiting_since, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message where conversation_sid = $1 and held_since is not null
         order by created_at, outbound_message_id for update",
@@ -136,6 +146,16 @@ pub(super) async fn held(
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(OutboundMessage::from).collect())
+}
+
+/// The conversations in which something is held.
+pub(super) async fn conversations_held(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- outbox.conversations_held
+        select distinct conversation_sid from outbound_message where held_since is not null order by conversation_sid"
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Messages that were asked for in a conversation, newest first, those before `before` (a time and an id, for paging).
@@ -149,7 +169,7 @@ pub async fn page(
         Row,
         "-- outbox.page
         select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
-               acknowledged_opt_out, held_since, state,
+               acknowledged_opt_out, held_since, waiting_error, waiting_since, state,
                outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
         from outbound_message
         where conversation_sid = $1

@@ -14,7 +14,7 @@ use crate::health::{self, Health};
 use crate::ids::ConversationSid;
 use crate::mirror::{Observed, project};
 use crate::outbox::upload::{Uploaded, may_pass};
-use crate::outbox::{ATTRIBUTE, OutboundMessage, State, media, operations, store};
+use crate::outbox::{ATTRIBUTE, OutboundMessage, State, Waiting, media, operations, store};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
 use crate::twilio::conversations::Order;
@@ -42,6 +42,16 @@ const LOOK_BACK_MAX: usize = 20_000;
 /// How long after an attempt without an answer a message that is not listed counts as not sent: what was still on its way
 /// at Twilio when we gave up has ended by then.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(2);
+
+/// Why a message whose line is gone was not sent.
+pub(super) const LINE_GONE: &str =
+    "the number is no longer in the conversation, or the conversation has ended";
+
+/// For so long a message is looked for of which Twilio says that it exists.
+const LOOK_FOR: SignedDuration = SignedDuration::from_mins(5);
+
+/// What stands in a message's outcome while it is known to be at Twilio and is not found there.
+const TOOK_MEDIA: &str = "media_taken";
 
 /// Twilio's codes for media that a message has taken already, and for one that is not there (any more).
 const MEDIA_USED: u32 = 50_508;
@@ -84,6 +94,7 @@ impl Handler for Send {
                 State::Sent | State::Failed | State::NeedsAttention => return Ok(()),
             };
             message.state = state;
+            message.waiting = None;
             message.outcome_code = Some("given_up".to_owned());
             message.outcome_detail = Some(format!("given up after {} attempts: {error}", task.attempts));
             message.updated_at = self.clock.now();
@@ -118,6 +129,16 @@ impl Send {
             }
             match look_for(account, &sid, &message).await? {
                 Found::Sent(sent) => return self.record(task, account, message, &sent).await,
+                // It was sent, whatever became of it since: it is not sent again.
+                Found::No if message.outcome_code.as_deref() == Some(TOOK_MEDIA) => {
+                    let error =
+                        anyhow::anyhow!("Twilio says that a message took its media, and lists none of ours");
+                    return Ok(if age < LOOK_FOR {
+                        Outcome::Retry(error)
+                    } else {
+                        Outcome::Bury(error)
+                    });
+                }
                 Found::No => {}
                 Found::TooMany => {
                     return Ok(Outcome::Bury(anyhow::anyhow!(
@@ -149,8 +170,7 @@ impl Send {
             }
             // Nothing was posted by that, whatever came of the upload.
             Uploaded::Refused(error) if may_pass(&error) => {
-                self.note(task, message, State::Queued).await?;
-                return Err(error.into());
+                return self.wait(task, message, State::Queued, error).await;
             }
             Uploaded::Refused(error) => return self.after_error(task, message, error).await,
         };
@@ -162,8 +182,7 @@ impl Send {
         let holder = ledger::holder_of(&mut transaction, sid.as_str(), &message.line).await?;
         let Some(holder) = holder else {
             drop(transaction);
-            let detail = "the number is no longer in the conversation, or the conversation has ended";
-            return self.fail(task, message, "line_gone", detail).await;
+            return self.fail(task, message, "line_gone", LINE_GONE).await;
         };
         if message.as_holder.is_some() && message.as_holder != holder {
             drop(transaction);
@@ -193,30 +212,27 @@ impl Send {
     async fn after_error(
         &self,
         task: &Task,
-        message: OutboundMessage,
+        mut message: OutboundMessage,
         error: TwilioError,
     ) -> Result<Outcome, Failure> {
         if message.media_count > 0 && error.code() == Some(MEDIA_USED) {
-            // By a message that can only be ours: the next run looks for that.
-            self.note(task, message, State::Sending).await?;
-            return Err(error.into());
+            // By a message that can only be ours: the next runs look for that.
+            message.outcome_code = Some(TOOK_MEDIA.to_owned());
+            return self.wait(task, message, State::Sending, error).await;
         }
         if message.media_count > 0 && error.code() == Some(MEDIA_NOT_FOUND) {
             // Twilio has removed it meanwhile: it is uploaded again.
             let (sid, id) = (message.conversation_sid.clone(), message.outbound_message_id);
             media::forget_upload(&mut *self.pool.acquire().await?, &sid, id).await?;
-            self.note(task, message, State::Queued).await?;
-            return Err(error.into());
+            return self.wait(task, message, State::Queued, error).await;
         }
         match &error {
             // The next run looks first, and what is still on its way at Twilio has time to arrive until then.
             TwilioError::OutcomeUnknown { .. } | TwilioError::Malformed { .. } => {
-                self.note(task, message, State::Sending).await?;
-                Err(error.into())
+                self.wait(task, message, State::Sending, error).await
             }
             TwilioError::Throttled { .. } | TwilioError::Unavailable { .. } => {
-                self.note(task, message, State::Queued).await?;
-                Err(error.into())
+                self.wait(task, message, State::Queued, error).await
             }
             TwilioError::Rejected(rejection)
                 if matches!(
@@ -224,8 +240,7 @@ impl Send {
                     Class::Conflict | Class::Throttled | Class::Failed
                 ) =>
             {
-                self.note(task, message, State::Queued).await?;
-                Err(error.into())
+                self.wait(task, message, State::Queued, error).await
             }
             TwilioError::Rejected(_) | TwilioError::NotFound { .. } | TwilioError::Configuration { .. } => {
                 let code = error
@@ -240,17 +255,32 @@ impl Send {
     }
 
     /// Writes down how an attempt ended that did not end the message: `queued` is Twilio's word that it did nothing, and
-    /// the next run need not look; `sending` is that nobody knows, as of now.
-    async fn note(&self, task: &Task, mut message: OutboundMessage, state: State) -> Result<(), sqlx::Error> {
+    /// the next run need not look; `sending` is that nobody knows, as of now. Who waits for it is told why, once.
+    async fn wait(
+        &self,
+        task: &Task,
+        mut message: OutboundMessage,
+        state: State,
+        error: TwilioError,
+    ) -> Result<Outcome, Failure> {
+        let now = self.clock.now();
+        let is_new = message.waiting.is_none();
         message.state = state;
-        message.updated_at = self.clock.now();
+        message.waiting = Some(Waiting {
+            error: error.label(),
+            since: message.waiting.map_or(now, |waiting| waiting.since),
+        });
+        message.updated_at = now;
         let mut transaction = self.pool.begin().await?;
         // A worker that overslept must not take back what another one has recorded meanwhile.
         if queue::is_held(&mut transaction, task.lease).await? {
             store::update(&mut transaction, &message).await?;
+            if is_new {
+                operations::tell(&mut transaction, &message, Kind::SendWaiting, Via::Worker, now).await?;
+            }
             transaction.commit().await?;
         }
-        Ok(())
+        Err(error.into())
     }
 
     async fn record(
@@ -272,6 +302,7 @@ impl Send {
             .collect();
         message.state = State::Sent;
         message.message_sid = Some(sent.sid.to_string());
+        message.waiting = None;
         message.outcome_code = None;
         message.outcome_detail = None;
         message.updated_at = now;
@@ -309,6 +340,7 @@ impl Send {
     ) -> Result<Outcome, Failure> {
         let now = self.clock.now();
         message.state = State::Failed;
+        message.waiting = None;
         message.outcome_code = Some(code.to_owned());
         message.outcome_detail = Some(detail.to_owned());
         message.updated_at = now;
@@ -432,6 +464,7 @@ mod tests {
             media_count: 0,
             acknowledged_opt_out: false,
             held_since: None,
+            waiting: None,
             state: State::Queued,
             outcome_code: None,
             outcome_detail: None,

@@ -181,6 +181,23 @@ impl Error {
         }
     }
 
+    /// Its class, with Twilio's code where it gave one: `throttled_20429`. For people who wait.
+    pub fn label(&self) -> String {
+        let class = match self {
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable { .. } => "unavailable",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::NotFound { .. } => "not_found",
+            Self::Configuration { .. } => "configuration",
+            Self::Rejected(_) => "rejected",
+            Self::Malformed { .. } => "malformed",
+        };
+        match self.code() {
+            Some(code) => format!("{class}_{code}"),
+            None => class.to_owned(),
+        }
+    }
+
     /// The HTTP status, where there was an answer.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -339,7 +339,7 @@ const NAMES_NOBODY: &[(&str, &[(&str, &str)])] = &[
             ("line_send", "refused_code"),
             ("message", "source"),
             ("message_version", "aspect"),
-            ("outbound_message", "state outcome_code"),
+            ("outbound_message", "state outcome_code waiting_error"),
             ("participant", "binding_type"),
             ("participant_version", "aspect binding_type"),
             ("quarantined_webhook", "method refusal"),

@@ -2,6 +2,7 @@
 
 use hookswitch::ids::ConversationSid;
 use hookswitch::outbox::{self, NewOutboundMessage, OutboundMessage, SendError, State};
+use hookswitch::person::{Person, Subject};
 use hookswitch::sandbox::{Effect, Faults, RestFault, WebhookAction, WebhookFault};
 use hookswitch::transfer::Kind;
 use hookswitch::twilio::model::ConversationState;
@@ -260,4 +261,57 @@ async fn a_message_whose_answer_was_lost_is_found_behind_any_number_of_others_an
     assert_eq!(message.state, State::Sent);
     let once = bodies(&app, &sid).into_iter().filter(|body| body == "once");
     assert_eq!(once.count(), 1);
+}
+
+#[tokio::test]
+async fn a_person_is_erased_from_a_send_however_json_spells_them() {
+    let (app, sid) = app_with_group(Some("maya")).await;
+    let message = send(&app, new(&sid, "hello")).await;
+    assert_eq!(ended(&app, &message).await.state, State::Sent);
+    for detail in [
+        r#"{"author":"zoë"}"#,
+        r#"{"author":"zo\u00eb"}"#,
+        r#""{\"author\":\"zo\\u00EB\"}""#,
+    ] {
+        let told = format!("update outbound_message set outcome_detail = '{detail}'");
+        tables::execute(&app, &told).await;
+        let zoe = Person::new(
+            Subject::Identity("zoë".parse().unwrap()),
+            "erased:someone".to_owned(),
+        );
+        let erased = outbox::erase::erase_person(&mut *app.conn().await, &sid, &zoe, app.clock.now())
+            .await
+            .unwrap();
+        assert_eq!(erased, [message.outbound_message_id], "{detail}");
+        let left = ended(&app, &message).await.outcome_detail;
+        assert_eq!(left, None, "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_message_waits_is_shown_and_told_once() {
+    let (app, sid) = app_with_group(Some("maya")).await;
+    app.sandbox.set_faults(posting_messages(503, 3)).unwrap();
+    let message = send(&app, new(&sid, "hello")).await;
+    app.app.worker.run_until_idle().await.unwrap();
+    let waits = outbox::find(&mut *app.conn().await, message.outbound_message_id)
+        .await
+        .unwrap()
+        .unwrap();
+    let waiting = waits.waiting.unwrap();
+    assert!(
+        ["outcome_unknown", "unavailable"]
+            .iter()
+            .any(|class| waiting.error.starts_with(class)),
+        "{waiting:?}"
+    );
+    let sent = ended(&app, &message).await;
+    assert_eq!((sent.state, sent.waiting), (State::Sent, None));
+    let told = tables::rows(
+        &app,
+        "select data ->> 'waiting_error' from (select data::jsonb, type from event) as event where type = 'send.waiting'",
+    )
+    .await;
+    assert_eq!(told, [waiting.error]);
+    assert_eq!(bodies(&app, &sid), ["hello"]);
 }

@@ -267,7 +267,7 @@ pub async fn erase(conn: &mut PgConnection, keys: Keys<'_>, now: Timestamp) -> R
     Ok(i64::try_from(erased.rows_affected()).unwrap_or(i64::MAX))
 }
 
-/// Erases what goes with the sends that were erased, and what names the person.
+/// Erases what goes with the sends that were erased, and what names the person, but for what is still to be sent.
 pub async fn erase_person(
     conn: &mut PgConnection,
     sid: &ConversationSid,
@@ -281,10 +281,15 @@ pub async fn erase_person(
         set filename = null, content = null, erased_at = $5,
             requested_by = case when requested_by = $2 then $6 else requested_by end
         where conversation_sid = $1
-          and (outbound_message_id = any($4) or requested_by = $2 or position($3 in filename) > 0)",
+          and (outbound_message_id = any($4)
+               or ((requested_by = $2 or filename like any($3))
+                   and not exists (select from outbound_message as send
+                                   where send.conversation_sid = $1
+                                     and send.outbound_message_id = outbound_media.outbound_message_id
+                                     and send.state in ('queued', 'sending'))))",
         sid.as_str(),
         person.exact(),
-        person.needle(),
+        &person.patterns() as _,
         sends,
         now.to_sqlx() as _,
         person.pseudonym(),

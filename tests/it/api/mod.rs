@@ -109,6 +109,7 @@ pub(super) async fn office() -> Office {
             pool: pool.clone(),
             clock: clock.clone(),
             accounts: Accounts::new(&config.twilio).unwrap(),
+            via: Via::Api,
         },
         completeness: Totals::new(pool.clone(), clock.clone()),
         erasures: Erasures {

@@ -251,7 +251,9 @@ async fn a_message_is_taken_and_can_be_followed() {
       "requested_by": "[key]",
       "send_id": "[id]",
       "state": "queued",
-      "updated_at": "2026-03-01T14:00:00Z"
+      "updated_at": "2026-03-01T14:00:00Z",
+      "waiting_error": null,
+      "waiting_since": null
     }
     "#);
     assert_eq!(

@@ -1,18 +1,17 @@
 //! Members who opt out of our number: seen in what they write and in receipts, and what each policy makes of it.
 
+mod command;
+mod held;
+mod orders;
+
 use hookswitch::config::OptOutPolicy;
 use hookswitch::ids::ConversationSid;
-use hookswitch::queue::{self, NewTask};
 use hookswitch::sandbox::{Effect, Faults, RestFault, WebhookAction, WebhookFault};
-use hookswitch::transfer::Kind;
-use jiff::SignedDuration;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Answer, Crm, words};
 use crate::support::app::{BUYER, LINE, PARTNER, Wanted, sid_of};
 use crate::support::tables;
-use crate::support::webhook::Webhook;
 
 async fn crm(policy: OptOutPolicy) -> Crm {
     Crm::start_with(Wanted {
@@ -209,203 +208,6 @@ async fn a_receipt_tells_it_where_no_word_was_seen() {
     assert_eq!(refused.problem(409), "member_opted_out");
 }
 
-#[tokio::test]
-async fn the_order_in_which_words_arrive_does_not_matter() {
-    let crm = crm(OptOutPolicy::CarryOn).await;
-    let sid = crm.group().await;
-    let handset = crm.app.at_twilio(&sid).participants;
-    let handset = handset
-        .iter()
-        .find(|one| {
-            one.address
-                .as_ref()
-                .is_some_and(|address| address.as_str() == BUYER)
-        })
-        .unwrap();
-    let wrote = |number: usize, body: &str, at: &str| {
-        Webhook::message(1, number)
-            .with("ConversationSid", sid.as_str())
-            .with("ParticipantSid", handset.sid.as_str())
-            .with("Body", body)
-            .with("DateCreated", at)
-            .0
-    };
-    let (stop, start) = (
-        wrote(1, "STOP", "2026-12-01T10:00:00.000Z"),
-        wrote(2, "START", "2026-12-01T10:05:00.000Z"),
-    );
-    for form in [&start, &stop, &stop, &start] {
-        crm.app.deliver(form).await;
-        crm.app.settle().await;
-    }
-    let all = crm.get("/v1/opt-outs").await;
-    let all = all["items"].as_array().unwrap();
-    assert_eq!(all.len(), 1);
-    assert_eq!(all[0]["since"], "2026-12-01T10:00:00Z");
-    assert_eq!(all[0]["cleared_at"], "2026-12-01T10:05:00Z");
-    // And a word of ours is none.
-    let client = &crm.app.account().client;
-    let ours = hookswitch::twilio::requests::NewMessage {
-        author: Some("maya".into()),
-        body: Some("stop".into()),
-        ..Default::default()
-    };
-    client.create_message(&sid, &ours).await.unwrap();
-    crm.settle().await;
-    assert_eq!(open(&crm).await.len(), 0);
-}
-
-#[tokio::test]
-async fn a_word_that_comes_before_the_members_is_not_lost() {
-    let crm = crm(OptOutPolicy::CarryOn).await;
-    // Nothing of the group has come but what a member wrote; the rest is lost, and read at Twilio.
-    let deaf = Faults {
-        webhooks: vec![WebhookFault {
-            action: WebhookAction::Lose,
-            events: vec!["onConversationAdded".to_owned(), "onParticipantAdded".to_owned()],
-            ms: 0,
-            probability: 1.0,
-            times: None,
-        }],
-        ..Faults::default()
-    };
-    crm.app.sandbox.set_faults(deaf).unwrap();
-    crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
-    crm.app.sandbox.settled().await;
-    crm.app.app.projector.run_until_idle().await.unwrap();
-    let waiting = tables::count(&crm.app, "task where kind = 'opt_out.resolve'").await;
-    assert_eq!(waiting, 1);
-    crm.settle().await;
-    for _ in 0..4 {
-        crm.app.settle_for(SignedDuration::from_secs(30)).await;
-    }
-    let known = open(&crm).await;
-    assert_eq!(known.len(), 1);
-    assert_eq!(
-        (&known[0]["address"], &known[0]["line"]),
-        (&json!(BUYER), &json!(LINE))
-    );
-}
-
-#[tokio::test]
-async fn a_supervisor_is_asked_and_what_was_queued_waits_for_the_answer() {
-    let crm = crm(OptOutPolicy::AskSupervisor).await;
-    let sid = crm.group().await;
-    crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
-    crm.app.sandbox.settled().await;
-    // It is asked for before we hear of the word, and is to be sent after.
-    let queued = crm.message(&sid, &words("one")).await.expect(202);
-    crm.app.app.projector.run_until_idle().await.unwrap();
-    crm.settle().await;
-    let held = crm.send(&queued).await;
-    assert_eq!(held["state"], "queued");
-    assert!(held["held_since"].is_string(), "{held}");
-    assert_eq!(states(&crm, &sid).await, ["held"]);
-    assert_eq!(bodies(&crm, &sid), Vec::<String>::new());
-    let refused = crm.message(&sid, &knowing("two")).await;
-    assert_eq!(refused.problem(409), "opt_out_held");
-
-    // What is held does not hold up a transfer.
-    crm.app.start_transfer(&sid, Kind::Cold, "noor").await;
-    crm.settle().await;
-    assert_eq!(
-        crm.app.holders(&sid).await.last().unwrap().as_deref(),
-        Some("noor")
-    );
-    crm.app.start_transfer(&sid, Kind::Cold, "maya").await;
-    crm.settle().await;
-
-    let decided = decide(&crm, &sid, "allow").await.expect(200);
-    assert_eq!(decided["items"][0]["state"], "allowed");
-    assert_eq!(crm.send(&queued).await["state"], "sent");
-    crm.message(&sid, &words("two")).await.expect(202);
-    crm.settle().await;
-    assert_eq!(bodies(&crm, &sid), ["one", "two"]);
-    assert_eq!(
-        types(&crm, "opt_out.").await,
-        ["opt_out.recorded", "opt_out.held", "opt_out.allowed"]
-    );
-    // A second member asks anew.
-    text(&crm, PARTNER, "STOP").await;
-    assert_eq!(states(&crm, &sid).await, ["held", "allowed"]);
-    assert_eq!(
-        crm.message(&sid, &words("three")).await.problem(409),
-        "opt_out_held"
-    );
-}
-
-#[tokio::test]
-async fn a_supervisor_may_decide_against_it() {
-    let crm = crm(OptOutPolicy::AskSupervisor).await;
-    let sid = crm.group().await;
-    assert_eq!(decide(&crm, &sid, "allow").await.problem(409), "opt_out_not_open");
-    crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
-    crm.app.sandbox.settled().await;
-    let queued = crm.message(&sid, &words("one")).await.expect(202);
-    crm.settle().await;
-    decide(&crm, &sid, "stop").await.expect(200);
-    let failed = crm.send(&queued).await;
-    assert_eq!(
-        (&failed["state"], &failed["outcome_code"]),
-        (&json!("failed"), &json!("opt_out_stopped"))
-    );
-    assert_eq!(
-        crm.message(&sid, &knowing("two")).await.problem(409),
-        "opt_out_stopped"
-    );
-    // The member decides otherwise.
-    text(&crm, BUYER, "START").await;
-    crm.message(&sid, &words("three")).await.expect(202);
-    crm.settle().await;
-    assert_eq!(bodies(&crm, &sid), ["three"]);
-}
-
-#[tokio::test]
-async fn what_is_held_goes_on_when_the_member_opts_in_again_or_the_policy_changes() {
-    let crm = crm(OptOutPolicy::AskSupervisor).await;
-    let sid = crm.group().await;
-    crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
-    crm.app.sandbox.settled().await;
-    let first = crm.message(&sid, &words("one")).await.expect(202);
-    crm.settle().await;
-    assert!(crm.send(&first).await["held_since"].is_string());
-    text(&crm, BUYER, "start").await;
-    assert_eq!(crm.send(&first).await["state"], "sent");
-
-    crm.app.text(BUYER, &[LINE, PARTNER], "stop").await;
-    crm.app.sandbox.settled().await;
-    let second = crm.message(&sid, &words("two")).await.expect(202);
-    crm.settle().await;
-    assert!(crm.send(&second).await["held_since"].is_string());
-    let path = format!("/v1/lines/{}/opt-out-policy", LINE.replace('+', "%2B"));
-    let before = crm.get(&path).await;
-    assert_eq!(
-        (&before["policy"], &before["is_own"]),
-        (&json!("ask_supervisor"), &json!(false))
-    );
-    let put = crm
-        .request(Method::PUT, &path)
-        .json(&json!({ "policy": "carry_on", "by": "sam" }));
-    let after = crm.ask(put).await.expect(200);
-    assert_eq!(
-        (&after["policy"], &after["is_own"]),
-        (&json!("carry_on"), &json!(true))
-    );
-    crm.settle().await;
-    assert_eq!(crm.send(&second).await["state"], "sent");
-    assert_eq!(states(&crm, &sid).await, ["warned", "over"]);
-    let dropped = crm.ask(crm.request(Method::DELETE, &path)).await.expect(200);
-    assert_eq!(dropped["policy"], "ask_supervisor");
-    crm.settle().await;
-    assert_eq!(states(&crm, &sid).await, ["held", "over"]);
-    let changed = crm.told("opt_out.policy_changed").await;
-    assert_eq!(changed.len(), 2);
-    assert_eq!(
-        (&changed[0]["data"]["from"], &changed[0]["data"]["to"]),
-        (&json!("ask_supervisor"), &json!("carry_on"))
-    );
-}
-
 fn closing_fails(times: u32) -> Faults {
     Faults {
         rest: vec![RestFault {
@@ -512,30 +314,6 @@ async fn an_opt_out_is_set_and_cleared_by_hand() {
         .post("/v1/opt-outs/0190f5b0-4d5c-7e60-9f3a-2b1d7c8e9a01/clear", &by)
         .await;
     assert_eq!(gone.problem(404), "not_found");
-}
-
-#[tokio::test]
-async fn what_is_done_about_it_may_be_done_twice() {
-    let crm = crm(OptOutPolicy::AskSupervisor).await;
-    let sid = crm.group().await;
-    text(&crm, BUYER, "stop").await;
-    let before = types(&crm, "opt_out.").await;
-    // As a worker that died after its commit leaves it.
-    let ids = tables::rows(&crm.app, "select opt_out_id::text from opt_out").await;
-    let task = NewTask {
-        kind: hookswitch::opt_out::APPLY_TASK,
-        order_key: "again".to_owned(),
-        unique_key: None,
-        payload: json!({ "opt_out_id": ids[0] }),
-        run_at: crm.app.clock.now(),
-        attempts_max: 3,
-    };
-    queue::put(&mut *crm.app.conn().await, &task, crm.app.clock.now())
-        .await
-        .unwrap();
-    crm.settle().await;
-    assert_eq!(types(&crm, "opt_out.").await, before);
-    assert_eq!(states(&crm, &sid).await, ["held"]);
 }
 
 #[tokio::test]
