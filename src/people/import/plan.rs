@@ -94,6 +94,15 @@ pub fn plan(agents: &[Agent], teams: &[Team], wanted: &Wanted, now: Timestamp) -
     let stands: BTreeMap<&Identity, &Agent> = agents.iter().map(|agent| (&agent.identity, agent)).collect();
     let mut found = check_rows(rows, entries, agents, teams);
     found.extend(check_on_call(rows, entries, &stands));
+    if wanted.agents.is_some() && rows.is_empty() && wanted.absent == Absent::Deactivate {
+        let problem = "names nobody, and whoever is absent from it would have left: that is everybody";
+        found.push(Wrong {
+            file: File::Agents,
+            line: None,
+            place: String::new(),
+            problem: problem.to_owned(),
+        });
+    }
     if !found.is_empty() {
         return Err(found);
     }
