@@ -312,7 +312,7 @@ pub(super) async fn put(
     params(("identity" = Identity, Path)),
     responses(
         (status = 204, description = "They are removed; 404 where they were not there."),
-        (status = 409, description = "`agent_in_use`: they supervise somebody, are somebody's backup, or are in an on-call order.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`agent_in_use`: they supervise somebody, are somebody's backup, are in an on-call order, or the rule of a number names them.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
     ),
     security(("api_key" = ["people:write"])),
 )]
@@ -441,14 +441,10 @@ impl From<RemoveAgentError> for Problem {
     fn from(error: RemoveAgentError) -> Self {
         match error {
             RemoveAgentError::NotFound => Self::NotFound { what: "agent" },
-            RemoveAgentError::InUse {
-                supervises,
-                on_call,
-                backs_up,
-            } => conflict(
+            RemoveAgentError::InUse(of) => conflict(
                 "agent_in_use",
                 "others refer to them: change those first, or set `left_at`",
-                json!({ "supervises": supervises, "on_call": on_call, "backs_up": backs_up }),
+                json!({ "supervises": of.supervises, "on_call": of.on_call, "backs_up": of.backs_up, "numbers": of.numbers }),
             ),
             RemoveAgentError::Database(error) => error.into(),
         }

@@ -54,6 +54,8 @@ pub async fn put_number(
     let plan = wanted.plan(account_sid);
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
+    // Neither the team nor the person is removed meanwhile.
+    people::lock(&mut transaction).await?;
     let before = store::find(&mut transaction, number.as_str()).await?;
     if let Some(before) = before.as_ref().filter(|before| before.plan == plan) {
         return Ok(before.clone());

@@ -39,7 +39,9 @@ pub use operations::{
 };
 pub use questions::supervisor_of;
 pub use slug::{InvalidSlug, Slug};
-pub use store::{Filter, Listed, find_agent, find_team, is_seen, members, page_of_agents, page_of_teams};
+pub use store::{
+    Filter, Listed, References, find_agent, find_team, is_seen, lock, members, page_of_agents, page_of_teams,
+};
 
 /// What somebody decides about an agent. What the agent decides themselves is their [`Availability`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

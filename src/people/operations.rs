@@ -9,7 +9,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::events::{self, Kind};
 use crate::ids::Identity;
 use crate::people::{
-    Actor, Agent, Availability, Profile, Slug, Status, Team, TeamPlan, change, judge, store,
+    Actor, Agent, Availability, Profile, References, Slug, Status, Team, TeamPlan, change, judge, store,
 };
 
 /// Why an agent cannot be so.
@@ -54,11 +54,7 @@ pub enum RemoveAgentError {
     #[error("no such agent")]
     NotFound,
     #[error("others refer to the agent")]
-    InUse {
-        supervises: Vec<String>,
-        on_call: Vec<String>,
-        backs_up: Vec<String>,
-    },
+    InUse(References),
     #[error("cannot remove the agent")]
     Database(#[from] sqlx::Error),
 }
@@ -185,13 +181,9 @@ pub async fn remove_agent(
 ) -> Result<(), RemoveAgentError> {
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
-    let (supervises, on_call, backs_up) = store::references_to(&mut transaction, identity.as_str()).await?;
-    if !(supervises.is_empty() && on_call.is_empty() && backs_up.is_empty()) {
-        return Err(RemoveAgentError::InUse {
-            supervises,
-            on_call,
-            backs_up,
-        });
+    let references = store::references_to(&mut transaction, identity.as_str()).await?;
+    if !references.is_empty() {
+        return Err(RemoveAgentError::InUse(references));
     }
     if !store::delete_agent(&mut transaction, identity.as_str()).await? {
         return Err(RemoveAgentError::NotFound);
