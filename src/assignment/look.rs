@@ -1,16 +1,14 @@
 //! Looks again at lines that wait, and at what became of those that were given.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use tracing::info;
 
-use super::choose::Decision;
 use super::decide::{People, decide};
-use super::{LOOK_TASK, Line, find, store, tell};
+use super::find::{self, Which};
+use super::{LOOK_TASK, Line, store, tell};
 use crate::clock::Clock;
 use crate::events::Via;
 use crate::mirror;
@@ -65,17 +63,7 @@ impl Look {
     async fn look(&self, task: &Task) -> Result<Outcome, sqlx::Error> {
         let now = self.clock.now();
         self.settle(now).await?;
-        let mut conn = self.pool.acquire().await?;
-        let lines = find::waiting(&mut conn, None).await?;
-        let people = People::load(&mut conn, &lines, now).await?;
-        drop(conn);
-        let mut given = 0;
-        for line in &lines {
-            // Whose turn it is does not matter to whether somebody is there.
-            if let Decision::Give { .. } = people.choose(line, &BTreeMap::new()) {
-                given += self.give(line, now).await?;
-            }
-        }
+        let given = self.look_at_all(now).await?;
         if given > 0 {
             info!(lines = given, "gave lines that had waited");
         }
@@ -88,6 +76,24 @@ impl Look {
         }
         transaction.commit().await?;
         Ok(Outcome::Finished)
+    }
+
+    /// Decides again about what waits, the oldest first. Answers of how many lines were given.
+    async fn look_at_all(&self, now: Timestamp) -> Result<usize, sqlx::Error> {
+        let (mut given, mut last) = (0, None);
+        loop {
+            let mut conn = self.pool.acquire().await?;
+            let mut lines = find::waiting(&mut conn, Which::After(last.as_ref()), now).await?;
+            let people = People::load(&mut conn, &lines, now).await?;
+            drop(conn);
+            for line in lines.iter().filter(|line| people.decide_otherwise(line)) {
+                given += self.decide_again(line, now).await?;
+            }
+            last = match lines.pop() {
+                Some(line) if lines.len() + 1 == find::TOGETHER => Some(line),
+                _ => return Ok(given),
+            };
+        }
     }
 
     /// Forgets what somebody has, or what is over, and lets wait what was given in vain.
@@ -115,7 +121,7 @@ impl Look {
     }
 
     /// One line, with everything read again under its lock.
-    async fn give(&self, line: &Line, now: Timestamp) -> Result<usize, sqlx::Error> {
+    async fn decide_again(&self, line: &Line, now: Timestamp) -> Result<usize, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let sid = &line.conversation_sid;
         if mirror::read::lock_conversation(&mut transaction, sid)
@@ -124,7 +130,7 @@ impl Look {
         {
             return Ok(0);
         }
-        let mut lines = find::waiting(&mut transaction, Some(sid)).await?;
+        let mut lines = find::waiting(&mut transaction, Which::Of(sid), now).await?;
         lines.retain(|other| other.line == line.line);
         let given = decide(&mut transaction, lines, Via::Timer, now).await?;
         transaction.commit().await?;
