@@ -24,13 +24,8 @@ async fn started_without_the_third(app: &TestApp) -> ConversationSid {
     app.text(BUYER, &[LINE, PARTNER, THIRD], "Is it still there?")
         .await;
     app.sandbox.settled().await;
-    let all = app.sandbox.conversations();
-    let sid: ConversationSid = all.last().unwrap().sid.as_str().parse().unwrap();
-    let held_back = format!(
-        "delete from webhook_pending where webhook_id in (select webhook_id {})",
-        of_third(&sid)
-    );
-    tables::execute(app, &held_back).await;
+    let sid = latest(app);
+    hold_back(app, &sid).await;
     app.settle().await;
     let members = format!("participant where conversation_sid = '{sid}'");
     assert_eq!(
@@ -39,6 +34,24 @@ async fn started_without_the_third(app: &TestApp) -> ConversationSid {
         "two handsets, and our number"
     );
     sid
+}
+
+fn latest(app: &TestApp) -> ConversationSid {
+    let all = app.sandbox.conversations();
+    all.last().unwrap().sid.as_str().parse().unwrap()
+}
+
+/// That the third one was added has not come yet.
+async fn hold_back(app: &TestApp, sid: &ConversationSid) {
+    let of_third = of_third(sid);
+    let sql = format!("delete from webhook_pending where webhook_id in (select webhook_id {of_third})");
+    tables::execute(app, &sql).await;
+}
+
+async fn let_come(app: &TestApp, sid: &ConversationSid) {
+    let of_third = of_third(sid);
+    let sql = format!("insert into webhook_pending (lane, webhook_id) select lane, webhook_id {of_third}");
+    tables::execute(app, &sql).await;
 }
 
 fn of_third(sid: &ConversationSid) -> String {
@@ -57,11 +70,7 @@ async fn the_last_holder_is_waited_for_where_a_member_is_told_last() {
     assert_eq!(holder(&app, &sid).await, None);
     assert_eq!(queue(&app).await, ["members_coming"]);
 
-    let comes = format!(
-        "insert into webhook_pending (lane, webhook_id) select lane, webhook_id {}",
-        of_third(&sid)
-    );
-    tables::execute(&app, &comes).await;
+    let_come(&app, &sid).await;
     app.settle().await;
     assert_eq!(
         told(&app, &sid).await,
@@ -70,6 +79,25 @@ async fn the_last_holder_is_waited_for_where_a_member_is_told_last() {
     app.settle_for(SignedDuration::from_secs(5)).await;
     assert_eq!(holder(&app, &sid).await.as_deref(), Some("maya"));
     assert_mirror_equals_sandbox(&app).await;
+}
+
+#[tokio::test]
+async fn a_group_whose_second_handset_is_told_last_is_decided_about_then() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada"], Some(Rule::RoundRobin)).await;
+    app.text(BUYER, &[LINE, THIRD], "Is it still there?").await;
+    app.sandbox.settled().await;
+    let sid = latest(&app);
+    hold_back(&app, &sid).await;
+    app.settle().await;
+    assert_eq!(
+        told(&app, &sid).await,
+        [""; 0],
+        "it may have one handset for all we know"
+    );
+    let_come(&app, &sid).await;
+    app.settle().await;
+    assert_eq!(told(&app, &sid).await, ["line.assigned ada round_robin"]);
 }
 
 #[tokio::test]
@@ -95,8 +123,7 @@ async fn where_a_sweep_lists_all_members_nobody_is_waited_for() {
     app.text(BUYER, &[LINE, PARTNER], "Is it still there?").await;
     app.sandbox.settled().await;
     tables::execute(&app, "truncate webhook_pending").await;
-    let all = app.sandbox.conversations();
-    let sid: ConversationSid = all.last().unwrap().sid.as_str().parse().unwrap();
+    let sid = latest(&app);
     app.sweep().await;
     app.settle().await;
     assert_eq!(told(&app, &sid).await, ["line.assigned ada round_robin"]);
