@@ -384,7 +384,8 @@ pub(super) async fn put_create(
         unique_key: Some(group.group_text_id.to_string()),
         payload: json!({ "group_text_id": group.group_text_id }),
         run_at: now,
-        attempts_max: 20,
+        // Twilio may be down for an hour and more.
+        attempts_max: 30,
     };
     queue::put(conn, &task, now).await
 }
