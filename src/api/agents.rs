@@ -10,12 +10,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::auth::{Caller, scope};
 use crate::api::{Api, conflict};
+use crate::assignment;
 use crate::events::Via;
 use crate::ids::Identity;
 use crate::ledger;
 use crate::people::form::AgentForm;
 use crate::people::judge::{Needs, Person, Unavailable, judge};
-use crate::people::{self, Actor, Filter, PutAgentError, RemoveAgentError, Slug, Status, questions};
+use crate::people::{
+    self, Actor, Filter, PutAgentError, RemoveAgentError, Slug, Status, VersionConflict, questions,
+};
 use crate::web::extract::{Json as Body, Path, Query};
 use crate::web::field::{Errors, Field, Flag, Instant};
 use crate::web::page::{Cursor, Key, Limit, Page, Wanted};
@@ -291,12 +294,11 @@ pub(super) async fn put(
     Path(identity): Path<Identity>,
     form: Body<AgentForm>,
 ) -> Result<Json<AgentBody>, Problem> {
-    let mut errors = Errors::of_body();
-    let read = form.value.read(&mut errors);
-    let (profile, replaces) = errors.finish(read)?;
+    let (profile, replaces) = Errors::read_body(|errors| form.value.read(errors))?;
     let now = api.clock.now();
     let mut conn = api.pool.acquire().await?;
     let agent = people::put_agent(&mut conn, &identity, profile, replaces, &actor(&caller), now).await?;
+    assignment::look_soon(&mut conn, now).await?;
     Ok(Json(body(&mut conn, agent, now).await?))
 }
 
@@ -399,7 +401,7 @@ pub(super) fn actor<S>(caller: &Caller<S>) -> Actor {
 impl From<PutAgentError> for Problem {
     fn from(error: PutAgentError) -> Self {
         match error {
-            PutAgentError::VersionConflict { version, updated_at } => version_conflict(version, updated_at),
+            PutAgentError::VersionConflict(conflict) => conflict.into(),
             PutAgentError::TeamUnknown => {
                 Self::conflict("team_unknown", "there is no such team: add it first")
             }
@@ -421,6 +423,12 @@ impl From<PutAgentError> for Problem {
             ),
             PutAgentError::Database(error) => error.into(),
         }
+    }
+}
+
+impl From<VersionConflict> for Problem {
+    fn from(conflict: VersionConflict) -> Self {
+        version_conflict(conflict.version, conflict.updated_at)
     }
 }
 
