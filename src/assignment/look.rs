@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use tracing::info;
 
-use super::decide::{People, decide};
+use super::decide::{Again, People, decide};
 use super::find::{self, Which};
 use super::{LOOK_TASK, Line, store, tell};
 use crate::clock::Clock;
@@ -16,6 +16,10 @@ use crate::queue::{self, Handler, NewTask, Outcome, Task};
 
 /// Between two looks, as long as anything waits.
 pub(super) const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+/// In one look so many lines are told another reason for waiting, the oldest first. One person who goes away may be the reason
+/// of thousands.
+const OTHERWISE_MAX: usize = 100;
 
 /// Runs [`LOOK_TASK`].
 #[derive(Debug, Clone)]
@@ -80,14 +84,30 @@ impl Look {
 
     /// Decides again about what waits, the oldest first. Answers of how many lines were given.
     async fn look_at_all(&self, now: Timestamp) -> Result<usize, sqlx::Error> {
-        let (mut given, mut last) = (0, None);
+        let (mut given, mut otherwise, mut last) = (0, 0, None);
         loop {
             let mut conn = self.pool.acquire().await?;
             let mut lines = find::waiting(&mut conn, Which::After(last.as_ref()), now).await?;
-            let people = People::load(&mut conn, &lines, now).await?;
+            let mut people = People::load(&mut conn, &lines, now).await?;
             drop(conn);
-            for line in lines.iter().filter(|line| people.decide_otherwise(line)) {
-                given += self.decide_again(line, now).await?;
+            for line in &lines {
+                let again = people.again(line);
+                match again {
+                    Again::AsItIs => continue,
+                    Again::Otherwise if otherwise == OTHERWISE_MAX => continue,
+                    Again::Otherwise => otherwise += 1,
+                    Again::Decide => {}
+                }
+                let to = self.decide_again(line, now).await?;
+                given += to.len();
+                for one in &to {
+                    people.took_one(one);
+                }
+                if again == Again::Decide && to.is_empty() {
+                    // It is not as it was a moment ago, and so may others be.
+                    let mut conn = self.pool.acquire().await?;
+                    people = People::load(&mut conn, &lines, now).await?;
+                }
             }
             last = match lines.pop() {
                 Some(line) if lines.len() + 1 == find::TOGETHER => Some(line),
@@ -121,14 +141,14 @@ impl Look {
     }
 
     /// One line, with everything read again under its lock.
-    async fn decide_again(&self, line: &Line, now: Timestamp) -> Result<usize, sqlx::Error> {
+    async fn decide_again(&self, line: &Line, now: Timestamp) -> Result<Vec<String>, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let sid = &line.conversation_sid;
         if mirror::read::lock_conversation(&mut transaction, sid)
             .await?
             .is_none()
         {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut lines = find::waiting(&mut transaction, Which::Of(sid), now).await?;
         lines.retain(|other| other.line == line.line);
