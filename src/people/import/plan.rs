@@ -94,7 +94,8 @@ pub fn plan(agents: &[Agent], teams: &[Team], wanted: &Wanted, now: Timestamp) -
     let stands: BTreeMap<&Identity, &Agent> = agents.iter().map(|agent| (&agent.identity, agent)).collect();
     let mut found = check_rows(rows, entries, agents, teams);
     found.extend(check_on_call(rows, entries, &stands));
-    if wanted.agents.is_some() && rows.is_empty() && wanted.absent == Absent::Deactivate {
+    let is_anybody_here = agents.iter().any(|agent| !agent.has_left(now));
+    if wanted.agents.is_some() && rows.is_empty() && wanted.absent == Absent::Deactivate && is_anybody_here {
         let problem = "names nobody, and whoever is absent from it would have left: that is everybody";
         found.push(Wrong {
             file: File::Agents,
