@@ -10,12 +10,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::auth::{Caller, scope};
 use crate::api::{Api, conflict};
+use crate::assignment;
 use crate::events::Via;
 use crate::ids::Identity;
 use crate::ledger;
 use crate::people::form::AgentForm;
 use crate::people::judge::{Needs, Person, Unavailable, judge};
-use crate::people::{self, Actor, Filter, PutAgentError, RemoveAgentError, Slug, Status, questions};
+use crate::people::{
+    self, Actor, Filter, PutAgentError, RemoveAgentError, Slug, Status, VersionConflict, questions,
+};
 use crate::web::extract::{Json as Body, Path, Query};
 use crate::web::field::{Errors, Field, Flag, Instant};
 use crate::web::page::{Cursor, Key, Limit, Page, Wanted};
@@ -291,12 +294,11 @@ pub(super) async fn put(
     Path(identity): Path<Identity>,
     form: Body<AgentForm>,
 ) -> Result<Json<AgentBody>, Problem> {
-    let mut errors = Errors::of_body();
-    let read = form.value.read(&mut errors);
-    let (profile, replaces) = errors.finish(read)?;
+    let (profile, replaces) = Errors::read_body(|errors| form.value.read(errors))?;
     let now = api.clock.now();
     let mut conn = api.pool.acquire().await?;
     let agent = people::put_agent(&mut conn, &identity, profile, replaces, &actor(&caller), now).await?;
+    assignment::look_soon(&mut conn, now).await?;
     Ok(Json(body(&mut conn, agent, now).await?))
 }
 
@@ -312,7 +314,7 @@ pub(super) async fn put(
     params(("identity" = Identity, Path)),
     responses(
         (status = 204, description = "They are removed; 404 where they were not there."),
-        (status = 409, description = "`agent_in_use`: they supervise somebody, are somebody's backup, or are in an on-call order.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`agent_in_use`: they supervise somebody, are somebody's backup, are in an on-call order, or the rule of a number names them.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
     ),
     security(("api_key" = ["people:write"])),
 )]
@@ -399,7 +401,7 @@ pub(super) fn actor<S>(caller: &Caller<S>) -> Actor {
 impl From<PutAgentError> for Problem {
     fn from(error: PutAgentError) -> Self {
         match error {
-            PutAgentError::VersionConflict { version, updated_at } => version_conflict(version, updated_at),
+            PutAgentError::VersionConflict(conflict) => conflict.into(),
             PutAgentError::TeamUnknown => {
                 Self::conflict("team_unknown", "there is no such team: add it first")
             }
@@ -424,6 +426,12 @@ impl From<PutAgentError> for Problem {
     }
 }
 
+impl From<VersionConflict> for Problem {
+    fn from(conflict: VersionConflict) -> Self {
+        version_conflict(conflict.version, conflict.updated_at)
+    }
+}
+
 pub(super) fn version_conflict(version: i64, updated_at: Option<Timestamp>) -> Problem {
     let detail = if version == 0 {
         "there is none of which to replace a version"
@@ -441,14 +449,10 @@ impl From<RemoveAgentError> for Problem {
     fn from(error: RemoveAgentError) -> Self {
         match error {
             RemoveAgentError::NotFound => Self::NotFound { what: "agent" },
-            RemoveAgentError::InUse {
-                supervises,
-                on_call,
-                backs_up,
-            } => conflict(
+            RemoveAgentError::InUse(of) => conflict(
                 "agent_in_use",
                 "others refer to them: change those first, or set `left_at`",
-                json!({ "supervises": supervises, "on_call": on_call, "backs_up": backs_up }),
+                json!({ "supervises": of.supervises, "on_call": of.on_call, "backs_up": of.backs_up, "numbers": of.numbers }),
             ),
             RemoveAgentError::Database(error) => error.into(),
         }

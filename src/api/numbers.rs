@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::agents::{actor, version_conflict};
+use crate::api::agents::actor;
 use crate::api::auth::{Caller, scope};
 use crate::api::{Api, conflict};
 use crate::assignment;
@@ -217,9 +217,7 @@ pub(super) async fn put(
     Path(number): Path<PhoneNumber>,
     form: Body<NumberForm>,
 ) -> Result<Json<NumberBody>, Problem> {
-    let mut errors = Errors::of_body();
-    let read = form.value.read(&mut errors);
-    let wanted = errors.finish(read)?;
+    let wanted = Errors::read_body(|errors| form.value.read(errors))?;
     let mut conn = api.pool.acquire().await?;
     let (accounts, now) = (&api.group_texts.accounts, api.clock.now());
     let put = numbers::put_number(&mut conn, accounts, &number, wanted, &actor(&caller), now).await?;
@@ -254,7 +252,7 @@ pub(super) async fn remove(
 impl From<PutNumberError> for Problem {
     fn from(error: PutNumberError) -> Self {
         match error {
-            PutNumberError::VersionConflict { version, updated_at } => version_conflict(version, updated_at),
+            PutNumberError::VersionConflict(conflict) => conflict.into(),
             PutNumberError::AccountUnknown => Self::conflict(
                 "account_unknown",
                 "no account of the settings is named, or has this number: add it to an account's `numbers`, or name one",

@@ -12,6 +12,7 @@ use crate::api::Api;
 use crate::api::agents::actor;
 use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, PostCsv};
+use crate::assignment;
 use crate::ids::Identity;
 use crate::people::import::plan::{Plan, Totals};
 use crate::people::import::{self, Absent, ImportError, Wanted, Wrong, table};
@@ -119,6 +120,9 @@ pub(super) async fn import(
         Begun::First(mut first) => {
             let now = api.clock.now();
             let plan = import::import(first.conn(), &wanted, dry_run, &actor(&caller), now).await?;
+            if !dry_run {
+                assignment::look_soon(first.conn(), now).await?;
+            }
             first
                 .answer(StatusCode::OK, None, &ImportBody::new(plan, dry_run))
                 .await

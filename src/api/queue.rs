@@ -29,8 +29,8 @@ pub(super) struct QueuedBody {
     line: String,
     /// In whose queue it waits; null: the number has no team.
     team: Option<String>,
-    /// Why it waits: `queue`, the number's rule chooses nobody; `nobody_in_team`; `nobody_free`; `given_in_vain`, the transfer to
-    /// somebody did not succeed.
+    /// Why it waits: `queue`, the number's rule chooses nobody; `nobody_in_team`; `nobody_free`; `members_coming`, for a few
+    /// seconds; `given_in_vain`, the transfer to somebody did not succeed.
     reason: String,
     since: Timestamp,
     /// How long it has waited, in whole seconds.

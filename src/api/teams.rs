@@ -9,9 +9,10 @@ use serde_json::json;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::agents::{AskedAt, UnavailableBody, actor, version_conflict};
+use crate::api::agents::{AskedAt, UnavailableBody, actor};
 use crate::api::auth::{Caller, scope};
 use crate::api::{Api, conflict};
+use crate::assignment;
 use crate::ids::Identity;
 use crate::people::form::TeamForm;
 use crate::people::hours::{Holidays, Week, Zone};
@@ -155,12 +156,11 @@ pub(super) async fn put(
     Path(team_id): Path<Slug>,
     form: Body<TeamForm>,
 ) -> Result<Json<TeamBody>, Problem> {
-    let mut errors = Errors::of_body();
-    let read = form.value.read(&mut errors);
-    let (plan, replaces) = errors.finish(read)?;
+    let (plan, replaces) = Errors::read_body(|errors| form.value.read(errors))?;
     let mut conn = api.pool.acquire().await?;
     let now = api.clock.now();
     let team = people::put_team(&mut conn, &team_id, plan, replaces, &actor(&caller), now).await?;
+    assignment::look_soon(&mut conn, now).await?;
     Ok(Json(team.into()))
 }
 
@@ -334,7 +334,7 @@ pub(super) async fn candidates(
 impl From<PutTeamError> for Problem {
     fn from(error: PutTeamError) -> Self {
         match error {
-            PutTeamError::VersionConflict { version, updated_at } => version_conflict(version, updated_at),
+            PutTeamError::VersionConflict(conflict) => conflict.into(),
             PutTeamError::OnCallUnknown { identities } => conflict(
                 "on_call_unknown",
                 "some in `on_call` are none of our agents: add them first",

@@ -1,5 +1,7 @@
 //! Who gets a line that nobody holds. Pure.
 
+use std::borrow::Cow;
+
 use crate::assignment::Passed;
 use crate::numbers::Rule;
 use crate::people::judge::{Candidate, first, least_loaded, next_after};
@@ -21,6 +23,8 @@ pub struct Asked<'a> {
     pub last_turn: Option<&'a str>,
     /// Who is in the group on another line.
     pub elsewhere: &'a [String],
+    /// Why it is not decided yet.
+    pub not_yet: Option<Why>,
 }
 
 /// How somebody was chosen.
@@ -48,6 +52,10 @@ pub enum Why {
     NobodyInTeam,
     /// Something stands against everybody.
     NobodyFree,
+    /// Members of the group may be on their way to us, and who held the number with all of them last is to have it.
+    MembersComing,
+    /// A transfer that somebody asked for is open, and may give it to somebody. No more than a note: nobody is told of it.
+    TransferOpen,
 }
 
 impl Why {
@@ -56,6 +64,8 @@ impl Why {
             Self::Queue => "queue",
             Self::NobodyInTeam => "nobody_in_team",
             Self::NobodyFree => "nobody_free",
+            Self::MembersComing => "members_coming",
+            Self::TransferOpen => "transfer_open",
         }
     }
 }
@@ -69,6 +79,12 @@ pub enum Decision {
 
 /// Decides. Who is passed over is told with the reason, in the order in which they were looked at.
 pub fn choose(asked: &Asked<'_>) -> Decision {
+    if let Some(why) = asked.not_yet {
+        return Decision::Wait {
+            why,
+            passed: Vec::new(),
+        };
+    }
     let is_elsewhere = |candidate: &Candidate| asked.elsewhere.contains(&candidate.identity);
     let why_not = |candidate: &Candidate| match &candidate.skipped {
         Some(reason) => Some(reason.code()),
@@ -99,9 +115,11 @@ pub fn choose(asked: &Asked<'_>) -> Decision {
             all_passed.push(one);
         }
     }
-    // Who is elsewhere stays in the order, so that the turn goes on from them, and is not chosen.
-    let mut open = asked.candidates.to_vec();
-    open.retain(|candidate| !is_elsewhere(candidate));
+    // The order is by identity, so that the turn goes on from who is elsewhere although they are not in it.
+    let mut open = Cow::Borrowed(asked.candidates);
+    if asked.candidates.iter().any(is_elsewhere) {
+        open.to_mut().retain(|candidate| !is_elsewhere(candidate));
+    }
     let chosen = match asked.rule {
         Rule::Queue => None,
         Rule::RoundRobin => next_after(&open, asked.last_turn),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
-use super::choose::{Asked, By, Decision, choose};
+use super::choose::{Asked, By, Decision, Why, choose};
 use super::{Line, Passed, look, store, tell};
 use crate::events::Via;
 use crate::ids::{ConversationSid, Identity};
@@ -15,22 +15,23 @@ use crate::people::{Slug, questions};
 use crate::transfer::{self, Assigned};
 
 /// Decides about lines whose conversations the caller has locked, and of which it has seen, since, that nobody holds them
-/// and no transfer of them is open. Answers of how many were given.
+/// and no transfer of them is open, or that they are not decided about yet. Answers of who was given one.
 pub(super) async fn decide(
     conn: &mut PgConnection,
     lines: Vec<Line>,
     via: Via,
     now: Timestamp,
-) -> Result<usize, sqlx::Error> {
+) -> Result<Vec<String>, sqlx::Error> {
     if lines.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    let teams: BTreeSet<&str> = lines.iter().filter_map(|line| line.team_id.as_deref()).collect();
+    let decided = lines.iter().filter(|line| line.not_yet.is_none());
+    let teams: BTreeSet<&str> = decided.filter_map(|line| line.team_id.as_deref()).collect();
     let mut turns = store::lock_turns(conn, &teams).await?;
     let mut people = People::load(conn, &lines, now).await?;
     // Of two lines of one group, nobody gets both.
     let mut in_group: BTreeMap<ConversationSid, Vec<String>> = BTreeMap::new();
-    let mut given = 0;
+    let mut given = Vec::new();
     for mut line in lines {
         let sid = line.conversation_sid.clone();
         line.elsewhere
@@ -47,12 +48,12 @@ pub(super) async fn decide(
                     && let Some(team) = &line.team_id
                 {
                     store::save_turn(conn, team, &to).await?;
-                    turns.insert(team.clone(), Some(to));
+                    turns.insert(team.clone(), Some(to.clone()));
                 }
                 give(conn, &line, identity, by, &passed, via, now).await?;
-                given += 1;
+                given.push(to);
             }
-            Decision::Wait { why, passed } => wait(conn, &line, why.as_str(), &passed, via, now).await?,
+            Decision::Wait { why, passed } => wait(conn, &line, why, &passed, via, now).await?,
         }
     }
     look::put(conn, now + look::LOOK_EVERY, now).await?;
@@ -83,20 +84,42 @@ async fn give(
 async fn wait(
     conn: &mut PgConnection,
     line: &Line,
-    why: &str,
+    why: Why,
     passed: &[Passed],
     via: Via,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    if let Some(stored) = &line.stored {
-        // That it waits is known; why, and for whom, may have changed.
-        if stored.reason != why || stored.passed != passed {
-            store::waits(conn, line, why, passed, stored.since, now).await?;
-        }
+    if is_stored_so(line, why, passed) {
         return Ok(());
     }
-    store::waits(conn, line, why, passed, now, now).await?;
-    tell::queued(conn, line, why, passed, via, now).await
+    let since = line.stored.as_ref().map_or(now, |stored| stored.since);
+    store::waits(conn, line, why.as_str(), passed, since, now).await?;
+    // That it waits is told once; why, and for whom, may change.
+    if is_told(why.as_str()) && line.stored.as_ref().is_none_or(|stored| !is_told(&stored.reason)) {
+        tell::queued(conn, line, why.as_str(), passed, via, now).await?;
+    }
+    Ok(())
+}
+
+fn is_told(reason: &str) -> bool {
+    reason != Why::TransferOpen.as_str()
+}
+
+fn is_stored_so(line: &Line, why: Why, passed: &[Passed]) -> bool {
+    line.stored.as_ref().is_some_and(|stored| {
+        stored.reason == why.as_str() && stored.passed == passed && stored.team_id == line.team_id
+    })
+}
+
+/// What becomes of a line that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It waits, as is stored.
+    AsItIs,
+    /// It waits on, for another reason or passing over others.
+    Otherwise,
+    /// It is given, or told of.
+    Decide,
 }
 
 /// Everybody who may be chosen, for some lines.
@@ -179,7 +202,7 @@ impl People {
         Ok(())
     }
 
-    fn took_one(&mut self, identity: &str) {
+    pub(super) fn took_one(&mut self, identity: &str) {
         self.add(identity, 1);
     }
 
@@ -199,7 +222,18 @@ impl People {
         }
     }
 
-    pub(super) fn choose(&self, line: &Line, turns: &BTreeMap<String, Option<String>>) -> Decision {
+    /// What becomes of a line that waits. Whose turn it is does not matter to it.
+    pub(super) fn again(&self, line: &Line) -> Again {
+        match self.choose(line, &BTreeMap::new()) {
+            Decision::Wait { why, passed } if is_stored_so(line, why, &passed) => Again::AsItIs,
+            Decision::Wait { .. } if line.stored.as_ref().is_some_and(|stored| is_told(&stored.reason)) => {
+                Again::Otherwise
+            }
+            Decision::Give { .. } | Decision::Wait { .. } => Again::Decide,
+        }
+    }
+
+    fn choose(&self, line: &Line, turns: &BTreeMap<String, Option<String>>) -> Decision {
         let person;
         let candidates: &[Candidate] = match (line.rule, &line.person, &line.team_id) {
             (Rule::Person, Some(identity), _) => {
@@ -219,6 +253,7 @@ impl People {
             candidates,
             last_turn,
             elsewhere: &line.elsewhere,
+            not_yet: line.not_yet,
         })
     }
 }

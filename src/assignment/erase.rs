@@ -7,6 +7,14 @@ use crate::person::Person;
 /// Puts the pseudonym in the person's place, but in the conversations of `held`. Answers of how many rows.
 pub async fn erase(conn: &mut PgConnection, person: &Person, held: &[String]) -> Result<i64, sqlx::Error> {
     let quoted = serde_json::Value::from(person.exact()).to_string();
+    // Turns first, as whoever decides locks them.
+    let turns = sqlx::query!(
+        "-- assignment.erase_turns
+        update assignment_turn set last_identity = null where last_identity = $1",
+        person.exact(),
+    )
+    .execute(&mut *conn)
+    .await?;
     let erased = sqlx::query!(
         "-- assignment.erase_person
         update line_assignment
@@ -19,13 +27,6 @@ pub async fn erase(conn: &mut PgConnection, person: &Person, held: &[String]) ->
         quoted,
         person.pseudonym(),
         held,
-    )
-    .execute(&mut *conn)
-    .await?;
-    let turns = sqlx::query!(
-        "-- assignment.erase_turns
-        update assignment_turn set last_identity = null where last_identity = $1",
-        person.exact(),
     )
     .execute(conn)
     .await?;

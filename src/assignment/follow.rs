@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 
 use super::decide::decide;
-use super::{find, store, tell};
+use super::find::{self, Members};
+use super::{store, tell};
 use crate::events::Via;
 use crate::ids::ConversationSid;
 use crate::mirror::Stirred;
@@ -36,7 +37,11 @@ pub async fn follow(
     if all.is_empty() {
         return Ok(());
     }
-    let lines = find::asked_for(conn, &all, now - ASKED_WITHIN).await?;
+    let members = match via {
+        Via::Webhook => Members::OneByOne,
+        Via::Rest | Via::Api | Via::Timer | Via::Sweep | Via::Cli | Via::Worker => Members::All,
+    };
+    let lines = find::asked_for(conn, &all, members, now - ASKED_WITHIN, now).await?;
     decide(conn, lines, via, now).await?;
     Ok(())
 }

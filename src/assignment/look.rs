@@ -1,16 +1,14 @@
 //! Looks again at lines that wait, and at what became of those that were given.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use tracing::info;
 
-use super::choose::Decision;
-use super::decide::{People, decide};
-use super::{LOOK_TASK, Line, find, store, tell};
+use super::decide::{Again, People, decide};
+use super::find::{self, Which};
+use super::{LOOK_TASK, Line, store, tell};
 use crate::clock::Clock;
 use crate::events::Via;
 use crate::mirror;
@@ -18,6 +16,10 @@ use crate::queue::{self, Handler, NewTask, Outcome, Task};
 
 /// Between two looks, as long as anything waits.
 pub(super) const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+/// In one look so many lines are told another reason for waiting, the oldest first. One person who goes away may be the reason
+/// of thousands.
+const OTHERWISE_MAX: usize = 100;
 
 /// Runs [`LOOK_TASK`].
 #[derive(Debug, Clone)]
@@ -65,17 +67,7 @@ impl Look {
     async fn look(&self, task: &Task) -> Result<Outcome, sqlx::Error> {
         let now = self.clock.now();
         self.settle(now).await?;
-        let mut conn = self.pool.acquire().await?;
-        let lines = find::waiting(&mut conn, None).await?;
-        let people = People::load(&mut conn, &lines, now).await?;
-        drop(conn);
-        let mut given = 0;
-        for line in &lines {
-            // Whose turn it is does not matter to whether somebody is there.
-            if let Decision::Give { .. } = people.choose(line, &BTreeMap::new()) {
-                given += self.give(line, now).await?;
-            }
-        }
+        let given = self.look_at_all(now).await?;
         if given > 0 {
             info!(lines = given, "gave lines that had waited");
         }
@@ -88,6 +80,40 @@ impl Look {
         }
         transaction.commit().await?;
         Ok(Outcome::Finished)
+    }
+
+    /// Decides again about what waits, the oldest first. Answers of how many lines were given.
+    async fn look_at_all(&self, now: Timestamp) -> Result<usize, sqlx::Error> {
+        let (mut given, mut otherwise, mut last) = (0, 0, None);
+        loop {
+            let mut conn = self.pool.acquire().await?;
+            let mut lines = find::waiting(&mut conn, Which::After(last.as_ref()), now).await?;
+            let mut people = People::load(&mut conn, &lines, now).await?;
+            drop(conn);
+            for line in &lines {
+                let again = people.again(line);
+                match again {
+                    Again::AsItIs => continue,
+                    Again::Otherwise if otherwise == OTHERWISE_MAX => continue,
+                    Again::Otherwise => otherwise += 1,
+                    Again::Decide => {}
+                }
+                let to = self.decide_again(line, now).await?;
+                given += to.len();
+                for one in &to {
+                    people.took_one(one);
+                }
+                if again == Again::Decide && to.is_empty() {
+                    // It is not as it was a moment ago, and so may others be.
+                    let mut conn = self.pool.acquire().await?;
+                    people = People::load(&mut conn, &lines, now).await?;
+                }
+            }
+            last = match lines.pop() {
+                Some(line) if lines.len() + 1 == find::TOGETHER => Some(line),
+                _ => return Ok(given),
+            };
+        }
     }
 
     /// Forgets what somebody has, or what is over, and lets wait what was given in vain.
@@ -115,16 +141,16 @@ impl Look {
     }
 
     /// One line, with everything read again under its lock.
-    async fn give(&self, line: &Line, now: Timestamp) -> Result<usize, sqlx::Error> {
+    async fn decide_again(&self, line: &Line, now: Timestamp) -> Result<Vec<String>, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let sid = &line.conversation_sid;
         if mirror::read::lock_conversation(&mut transaction, sid)
             .await?
             .is_none()
         {
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        let mut lines = find::waiting(&mut transaction, Some(sid)).await?;
+        let mut lines = find::waiting(&mut transaction, Which::Of(sid), now).await?;
         lines.retain(|other| other.line == line.line);
         let given = decide(&mut transaction, lines, Via::Timer, now).await?;
         transaction.commit().await?;

@@ -3,7 +3,7 @@
 //! It goes to whoever held this number with these people last, else to whom the number's rule says, else it waits in the
 //! queue of the number's team until somebody takes it or can be given it. [`mod@choose`] is pure. It is decided in the
 //! transaction that saw it ([`mod@follow`]), which begins the transfer, too; those that wait are looked at again
-//! ([`Look`]). A number without a rule is left alone.
+//! ([`Look`]). A number without a rule is left alone. What cannot be decided yet ([`Why`]) is noted, and decided later.
 //!
 //! Locks are taken in one order: the conversation, then the turns of the teams, in the order of their ids.
 
@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber};
 use crate::numbers::Rule;
+
+use self::choose::Why;
 
 pub use follow::follow;
 pub use look::{Look, look_soon};
@@ -54,6 +56,8 @@ struct Line {
     elsewhere: Vec<String>,
     /// Who held this number with these people last.
     last_holder: Option<String>,
+    /// Why it is not decided yet.
+    not_yet: Option<Why>,
     /// What is stored of it.
     stored: Option<Stored>,
 }
@@ -62,6 +66,7 @@ struct Line {
 #[derive(Debug, Clone)]
 struct Stored {
     reason: String,
+    team_id: Option<String>,
     passed: Vec<Passed>,
     since: Timestamp,
 }

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Line, Passed, Row};
+use super::{Line, Passed, Row, Why};
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber};
 
 /// A line is given so often without success; then it is left to people.
@@ -166,6 +166,7 @@ pub(super) struct Settled {
     pub(super) line: String,
     pub(super) account_sid: AccountSid,
     pub(super) team_id: Option<String>,
+    /// And was told to.
     pub(super) was_waiting: bool,
     pub(super) since: Timestamp,
     /// None: the line is no more.
@@ -185,11 +186,12 @@ pub(super) async fn forget_settled(
               where tenure.conversation_sid = gone.conversation_sid and tenure.line = gone.line
                 and superseded_at is null and upper_inf(during) and holder is null and cause <> 'removed')
         returning conversation_sid as "sid: ConversationSid", line, account_sid as "account_sid: AccountSid", team_id,
-            state = 'waiting' as "was_waiting!", since,
+            state = 'waiting' and reason <> $2 as "was_waiting!", since,
             (select holder from tenure
              where tenure.conversation_sid = gone.conversation_sid and tenure.line = gone.line
                and superseded_at is null and upper_inf(during) and cause <> 'removed') as holder"#,
         sids as _,
+        Why::TransferOpen.as_str(),
     )
     .fetch_all(conn)
     .await?;
@@ -303,7 +305,8 @@ pub struct Waiting {
     pub conversation_sid: ConversationSid,
     pub line: PhoneNumber,
     pub team_id: Option<String>,
-    /// `queue`, `nobody_in_team`, `nobody_free` or `given_in_vain`.
+    /// `queue`, `nobody_in_team`, `nobody_free`, `members_coming` or `given_in_vain`; `transfer_open` for a moment, where one
+    /// has just ended.
     pub reason: String,
     pub since: Timestamp,
     pub last_holder: Option<String>,
@@ -320,11 +323,15 @@ pub async fn page(
 ) -> Result<Vec<Waiting>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- assignment.page
-        select waits.conversation_sid as "sid: ConversationSid", line as "line: PhoneNumber", team_id, reason, since,
+        -- In the queue of the team that has the number now, or had it last.
+        select waits.conversation_sid as "sid: ConversationSid", line as "line: PhoneNumber", whose.team_id, reason, since,
                last_holder, passed as "passed: Json<Vec<Passed>>", last_message_at
         from line_assignment as waits
         join conversation on conversation.conversation_sid = waits.conversation_sid
-        where waits.state = 'waiting' and ($1::text is null or team_id = $1)
+        left join number on number.number = waits.line
+        cross join lateral (
+            select case when number.number is null then waits.team_id else number.team_id end as team_id) as whose
+        where waits.state = 'waiting' and ($1::text is null or whose.team_id = $1)
           and ($2::timestamptz is null or (since, waits.conversation_sid, line) > ($2, $3::text, $4::text))
           and not exists (select from transfer
               where transfer.conversation_sid = waits.conversation_sid and transfer.line = waits.line
@@ -358,7 +365,8 @@ pub async fn page(
 pub async fn count_waiting(conn: &mut PgConnection) -> Result<(i64, Option<Timestamp>), sqlx::Error> {
     let row = sqlx::query!(
         r#"-- assignment.count_waiting
-        select count(*) as "lines!", min(since) as since from line_assignment where state = 'waiting'"#,
+        select count(*) as "lines!", min(since) as since from line_assignment where state = 'waiting' and reason <> $1"#,
+        Why::TransferOpen.as_str(),
     )
     .fetch_one(conn)
     .await?;

@@ -92,7 +92,11 @@ pub async fn take_in(
         if_open: IfOpen::Refuse,
     };
     let transfer = match transfers.start_in(conn, new).await {
-        Err(StartTransferError::Staffed { .. }) => return Err(why_not(conn, &take, rows).await?),
+        Err(StartTransferError::Staffed { .. }) => {
+            rows.retain(|other| other.line == row.line);
+            let line = Some(row.line);
+            return Err(why_not(conn, &Take { line, ..take }, rows).await?);
+        }
         other => other?,
     };
     store::taken(conn, sid, &row.line, (transfer.transfer_id, &take.by), now).await?;

@@ -324,6 +324,9 @@ async fn bring_in(
 ) -> anyhow::Result<()> {
     match import::import(conn, wanted, dry_run, &actor(), now).await {
         Ok(plan) => {
+            if !dry_run {
+                assignment::look_soon(conn, now).await?;
+            }
             print(&plan, dry_run);
             Ok(())
         }

@@ -147,7 +147,7 @@ pub(super) async fn in_rest(
         ("line_findings", health::erase::erase(conn, person, held).await?),
         ("opt_outs", opt_out::erase::erase(conn, person, held).await?),
         ("assignments", assignment::erase::erase(conn, person, held).await?),
-        ("numbers", numbers::erase::erase(conn, person).await?),
+        ("numbers", numbers::erase::erase(conn, person, now).await?),
         ("users", of_mirror::erase_user(conn, person, now).await?),
         ("people", people::erase::erase(conn, person, now).await?),
         (

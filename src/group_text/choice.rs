@@ -191,21 +191,21 @@ pub(super) async fn open_groups_of(
 ) -> Result<BTreeMap<String, String>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- group_text.open_groups_of
-        select wanted.roster as "roster!", found.conversation_sid as "sid!"
-        from unnest($1::text[]) as wanted (roster)
-        cross join lateral (
-            select conversation.conversation_sid
+        -- Once through the groups of the handset, however many rosters there are.
+        select roster as "roster!", min(conversation_sid) as "sid!"
+        from (
+            select conversation.conversation_sid, array_to_string(array(
+                select distinct coalesce(projected_address, address) collate "C"
+                from participant as member
+                where member.conversation_sid = conversation.conversation_sid and member.removed_at is null
+                  and coalesce(projected_address, address) is not null
+                order by 1), ',') as roster
             from participant
             join conversation on conversation.conversation_sid = participant.conversation_sid
             where participant.address = $2 and participant.removed_at is null
-              and conversation.removed_at is null and conversation.state is distinct from 'closed'
-              and string_to_array(wanted.roster, ',') = (
-                  select array_agg(distinct coalesce(projected_address, address) collate "C")
-                  from participant as member
-                  where member.conversation_sid = conversation.conversation_sid and member.removed_at is null
-                    and coalesce(projected_address, address) is not null)
-            order by conversation.conversation_sid
-            limit 1) as found"#,
+              and conversation.removed_at is null and conversation.state is distinct from 'closed') as open
+        where roster = any($1)
+        group by roster"#,
         rosters,
         handset,
     )

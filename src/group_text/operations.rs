@@ -140,12 +140,13 @@ impl GroupTexts {
                 };
                 let pooled = numbers::find(conn, &line).await?;
                 let team = pooled.and_then(|number| number.plan.team);
-                let [roster] = &rosters;
-                let in_the_making = store::in_the_making(conn, valid.account_sid.as_str(), roster).await?;
-                if existing.is_none() && in_the_making.is_none() {
-                    kept.team = team;
-                    kept.number = Some(line);
-                    return self.start_as_is(conn, new, Some(kept)).await;
+                if existing.is_none() {
+                    kept.team.clone_from(&team);
+                    kept.number = Some(line.clone());
+                    match self.start_as_is(conn, new.clone(), Some(kept)).await {
+                        Err(StartGroupTextError::InTheMaking { .. }) => {}
+                        other => return other,
+                    }
                 }
                 let tried = BTreeSet::from([line]);
                 self.start_with_number_of(conn, new, place, team, if_exists, tried)
@@ -383,7 +384,8 @@ pub(super) async fn put_create(
         unique_key: Some(group.group_text_id.to_string()),
         payload: json!({ "group_text_id": group.group_text_id }),
         run_at: now,
-        attempts_max: 20,
+        // Twilio may be down for an hour and more.
+        attempts_max: 30,
     };
     queue::put(conn, &task, now).await
 }

@@ -63,7 +63,7 @@ pub struct Committed {
 pub struct Stirred {
     /// Seats or the state changed.
     pub seats: BTreeSet<ConversationSid>,
-    /// A message came.
+    /// A message came, or a member did.
     pub messages: BTreeSet<ConversationSid>,
 }
 
@@ -163,10 +163,11 @@ fn stirred(state: &fold::State, outcome: &fold::Outcome) -> Stirred {
     if !state.lines_are_given {
         return Stirred::default();
     }
+    // A handset has no seat on a line, and makes a group of those who start one.
     let messages = outcome
         .events
         .iter()
-        .filter(|event| event.kind == Kind::MessageAdded);
+        .filter(|event| matches!(event.kind, Kind::MessageAdded | Kind::ParticipantAdded));
     Stirred {
         seats: outcome
             .facts

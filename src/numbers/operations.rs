@@ -9,17 +9,14 @@ use crate::events::{self, Kind, NewEvent};
 use crate::ids::{AccountSid, Identity, PhoneNumber};
 use crate::numbers::form::Wanted;
 use crate::numbers::{Number, NumberKind, Rule, store};
-use crate::people::{self, Actor, Slug};
+use crate::people::{self, Actor, Replace, Slug, VersionConflict};
 use crate::setup::{Finding, Severity};
 
 /// Why a number cannot be so.
 #[derive(Debug, thiserror::Error)]
 pub enum PutNumberError {
-    #[error("another version stands")]
-    VersionConflict {
-        version: i64,
-        updated_at: Option<Timestamp>,
-    },
+    #[error(transparent)]
+    VersionConflict(#[from] VersionConflict),
     #[error("no account of the settings is named, or has this number")]
     AccountUnknown,
     #[error("no such team")]
@@ -54,17 +51,15 @@ pub async fn put_number(
     let plan = wanted.plan(account_sid);
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
+    // Neither the team nor the person is removed meanwhile.
+    people::lock(&mut transaction).await?;
     let before = store::find(&mut transaction, number.as_str()).await?;
-    if let Some(before) = before.as_ref().filter(|before| before.plan == plan) {
-        return Ok(before.clone());
-    }
-    let stands = before.as_ref().map_or(0, |number| number.version);
-    if replaces.is_some_and(|version| version != stands) {
-        return Err(PutNumberError::VersionConflict {
-            version: stands,
-            updated_at: before.map(|number| number.updated_at),
-        });
-    }
+    let is_so = |before: &Number| before.plan == plan;
+    let stands = |before: &Number| (before.version, before.updated_at);
+    let before = match people::replace(before, is_so, replaces, stands)? {
+        Replace::AlreadySo(number) => return Ok(number),
+        Replace::Before(before) => before,
+    };
     if let Some(team) = &plan.team
         && people::find_team(&mut transaction, team.as_str())
             .await?
@@ -84,7 +79,7 @@ pub async fn put_number(
     let after = Number {
         number: number.clone(),
         plan,
-        version: stands + 1,
+        version: before.as_ref().map_or(1, |before| before.version + 1),
         created_at: before.as_ref().map_or(now, |before| before.created_at),
         updated_at: now,
     };

@@ -19,6 +19,7 @@ pub mod questions;
 pub mod rotation;
 mod slug;
 mod store;
+mod version;
 
 use std::collections::BTreeSet;
 
@@ -39,7 +40,10 @@ pub use operations::{
 };
 pub use questions::supervisor_of;
 pub use slug::{InvalidSlug, Slug};
-pub use store::{Filter, Listed, find_agent, find_team, is_seen, members, page_of_agents, page_of_teams};
+pub use store::{
+    Filter, Listed, References, find_agent, find_team, is_seen, lock, members, page_of_agents, page_of_teams,
+};
+pub use version::{Replace, VersionConflict, replace};
 
 /// What somebody decides about an agent. What the agent decides themselves is their [`Availability`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

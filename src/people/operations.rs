@@ -9,17 +9,15 @@ use sqlx::{Connection as _, PgConnection};
 use crate::events::{self, Kind};
 use crate::ids::Identity;
 use crate::people::{
-    Actor, Agent, Availability, Profile, Slug, Status, Team, TeamPlan, change, judge, store,
+    Actor, Agent, Availability, Profile, References, Replace, Slug, Status, Team, TeamPlan, VersionConflict,
+    change, judge, replace, store,
 };
 
 /// Why an agent cannot be so.
 #[derive(Debug, thiserror::Error)]
 pub enum PutAgentError {
-    #[error("another version stands")]
-    VersionConflict {
-        version: i64,
-        updated_at: Option<Timestamp>,
-    },
+    #[error(transparent)]
+    VersionConflict(#[from] VersionConflict),
     #[error("no such team")]
     TeamUnknown,
     #[error("the supervisor is unknown")]
@@ -37,11 +35,8 @@ pub enum PutAgentError {
 /// Why a team cannot be so.
 #[derive(Debug, thiserror::Error)]
 pub enum PutTeamError {
-    #[error("another version stands")]
-    VersionConflict {
-        version: i64,
-        updated_at: Option<Timestamp>,
-    },
+    #[error(transparent)]
+    VersionConflict(#[from] VersionConflict),
     #[error("somebody in the on-call order is unknown")]
     OnCallUnknown { identities: Vec<Identity> },
     #[error("cannot record the team")]
@@ -54,11 +49,7 @@ pub enum RemoveAgentError {
     #[error("no such agent")]
     NotFound,
     #[error("others refer to the agent")]
-    InUse {
-        supervises: Vec<String>,
-        on_call: Vec<String>,
-        backs_up: Vec<String>,
-    },
+    InUse(References),
     #[error("cannot remove the agent")]
     Database(#[from] sqlx::Error),
 }
@@ -98,16 +89,12 @@ pub async fn put_agent(
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
     let before = store::find_agent(&mut transaction, identity.as_str()).await?;
-    if let Some(before) = before.as_ref().filter(|before| before.profile == profile) {
-        return Ok(before.clone());
-    }
-    let stands = before.as_ref().map_or(0, |agent| agent.version);
-    if replaces.is_some_and(|version| version != stands) {
-        return Err(PutAgentError::VersionConflict {
-            version: stands,
-            updated_at: before.map(|agent| agent.updated_at),
-        });
-    }
+    let is_so = |before: &Agent| before.profile == profile;
+    let stands = |before: &Agent| (before.version, before.updated_at);
+    let before = match replace(before, is_so, replaces, stands)? {
+        Replace::AlreadySo(agent) => return Ok(agent),
+        Replace::Before(before) => before,
+    };
     check_profile(&mut transaction, identity, &profile).await?;
     let after = replaced(identity, profile, before.as_ref(), now);
     store::upsert_agents(&mut transaction, std::slice::from_ref(&after)).await?;
@@ -185,13 +172,9 @@ pub async fn remove_agent(
 ) -> Result<(), RemoveAgentError> {
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
-    let (supervises, on_call, backs_up) = store::references_to(&mut transaction, identity.as_str()).await?;
-    if !(supervises.is_empty() && on_call.is_empty() && backs_up.is_empty()) {
-        return Err(RemoveAgentError::InUse {
-            supervises,
-            on_call,
-            backs_up,
-        });
+    let references = store::references_to(&mut transaction, identity.as_str()).await?;
+    if !references.is_empty() {
+        return Err(RemoveAgentError::InUse(references));
     }
     if !store::delete_agent(&mut transaction, identity.as_str()).await? {
         return Err(RemoveAgentError::NotFound);
@@ -274,16 +257,12 @@ pub async fn put_team(
     let mut transaction = conn.begin().await?;
     store::lock(&mut transaction).await?;
     let before = store::find_team(&mut transaction, team_id.as_str()).await?;
-    if let Some(before) = before.as_ref().filter(|before| before.plan == plan) {
-        return Ok(before.clone());
-    }
-    let stands = before.as_ref().map_or(0, |team| team.version);
-    if replaces.is_some_and(|version| version != stands) {
-        return Err(PutTeamError::VersionConflict {
-            version: stands,
-            updated_at: before.map(|team| team.updated_at),
-        });
-    }
+    let is_so = |before: &Team| before.plan == plan;
+    let stands = |before: &Team| (before.version, before.updated_at);
+    let before = match replace(before, is_so, replaces, stands)? {
+        Replace::AlreadySo(team) => return Ok(team),
+        Replace::Before(before) => before,
+    };
     let mut identities = plan.on_call.clone();
     let asked: Vec<&str> = plan.on_call.iter().map(Identity::as_str).collect();
     let known = store::agents_of(&mut transaction, &asked).await?;

@@ -55,7 +55,9 @@ pub async fn candidates_of_team(
     at: Timestamp,
     needs: &Needs,
 ) -> Result<Vec<Candidate>, sqlx::Error> {
-    let members = store::members(conn, team_id.as_str()).await?;
+    let mut members = store::members(conn, team_id.as_str()).await?;
+    // The database's order may be that of a language. Turns go on from one who is gone by this one.
+    members.sort_unstable();
     let members: Vec<&str> = members.iter().map(String::as_str).collect();
     candidates(conn, &members, at, needs).await
 }

@@ -75,6 +75,13 @@ impl Errors {
         }
     }
 
+    /// What `read` makes of a body, or all that is wrong with it.
+    pub fn read_body<T>(read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Problem> {
+        let mut errors = Self::of_body();
+        let value = read(&mut errors);
+        errors.finish(value)
+    }
+
     /// The value of a member that has to be there.
     pub fn required<T>(&mut self, name: &str, field: Field<T>) -> Option<T> {
         if matches!(field, Field::Absent) {

@@ -20,7 +20,7 @@ use jiff::SignedDuration;
 use crate::erasure::{
     OF_BUYER, OF_MAYA, command, erase, erasures, found, maya, new, number, story, where_named,
 };
-use crate::support::app::{BUYER, LINE, PARTNER, TestApp, sid_of};
+use crate::support::app::{ACCOUNT, BUYER, LINE, PARTNER, TestApp, sid_of};
 use crate::support::sql;
 use crate::support::webhook::Webhook;
 
@@ -395,9 +395,16 @@ async fn an_identity_is_found_as_json_escapes_it_too() {
     app.settle_for(SignedDuration::from_secs(5)).await;
     let written = format!("update conversation set attributes = '{escaped}'");
     sql::execute(app.pool(), &written).await;
+    let labelled = format!(
+        r"insert into number (number, account_sid, label, kind, mms_capable, enabled, version, created_at, updated_at)
+        values ('{LINE}', '{ACCOUNT}', 'of {escaped}', 'long_code', true, true, 1, now(), now())"
+    );
+    sql::execute(app.pool(), &labelled).await;
     let spellings = [r"zo\u00eb", r"zo\\u00eb", "zo%5Cu00eb"];
     assert!(where_named(&app, &spellings).await.len() >= 3);
     let done = erase(&app, zoe, Upstream::None).await;
     assert_eq!(done.state, State::Completed);
     assert_eq!(where_named(&app, &spellings).await, [""; 0]);
+    let version = "number where label is null and version = 2";
+    assert_eq!(crate::support::tables::count(&app, version).await, 1);
 }

@@ -57,6 +57,7 @@ fn asked(rule: Rule, candidates: &[Candidate]) -> Asked<'_> {
         candidates,
         last_turn: None,
         elsewhere: &[],
+        not_yet: None,
     }
 }
 
@@ -133,6 +134,18 @@ fn what_waits_says_why() {
     assert_eq!(why(Rule::Person, &[unknown]), ("nobody_free", 1));
 }
 
+#[test]
+fn what_is_not_decided_yet_is_given_to_nobody() {
+    let (team, last) = ([here("ada", 0)], here("zoe", 0));
+    let decision = choose(&Asked {
+        last_holder: Some(&last),
+        not_yet: Some(Why::MembersComing),
+        ..asked(Rule::RoundRobin, &team)
+    });
+    let (why, passed) = (Why::MembersComing, Vec::new());
+    assert_eq!(decision, Decision::Wait { why, passed });
+}
+
 fn team() -> impl Strategy<Value = Vec<Candidate>> {
     prop::collection::vec((0_u32..4, any::<bool>()), 0..8).prop_map(|loads| {
         loads
@@ -163,6 +176,7 @@ proptest! {
             candidates: &team,
             last_turn: Some(&last),
             elsewhere: &elsewhere,
+            not_yet: None,
         };
         let free: Vec<&Candidate> = team
             .iter()

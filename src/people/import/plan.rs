@@ -94,6 +94,16 @@ pub fn plan(agents: &[Agent], teams: &[Team], wanted: &Wanted, now: Timestamp) -
     let stands: BTreeMap<&Identity, &Agent> = agents.iter().map(|agent| (&agent.identity, agent)).collect();
     let mut found = check_rows(rows, entries, agents, teams);
     found.extend(check_on_call(rows, entries, &stands));
+    let is_anybody_here = agents.iter().any(|agent| !agent.has_left(now));
+    if wanted.agents.is_some() && rows.is_empty() && wanted.absent == Absent::Deactivate && is_anybody_here {
+        let problem = "names nobody, and whoever is absent from it would have left: that is everybody";
+        found.push(Wrong {
+            file: File::Agents,
+            line: None,
+            place: String::new(),
+            problem: problem.to_owned(),
+        });
+    }
     if !found.is_empty() {
         return Err(found);
     }

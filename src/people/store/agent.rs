@@ -198,21 +198,37 @@ pub(in crate::people) async fn update_availability(
     Ok(())
 }
 
-/// Whom an agent supervises, in which teams' order they are, and whose backup; a few of each.
+/// Who and what refers to an agent; a few of each.
+#[derive(Debug)]
+pub struct References {
+    pub supervises: Vec<String>,
+    pub on_call: Vec<String>,
+    pub backs_up: Vec<String>,
+    /// How many numbers give their lines to the agent.
+    pub numbers: i64,
+}
+
+impl References {
+    pub(in crate::people) fn is_empty(&self) -> bool {
+        self.supervises.is_empty() && self.on_call.is_empty() && self.backs_up.is_empty() && self.numbers == 0
+    }
+}
+
 pub(in crate::people) async fn references_to(
     conn: &mut PgConnection,
     identity: &str,
-) -> Result<(Vec<String>, Vec<String>, Vec<String>), sqlx::Error> {
-    let row = sqlx::query!(
+) -> Result<References, sqlx::Error> {
+    sqlx::query_as!(
+        References,
         r#"-- people.references_to
         select array(select identity from agent where supervisor = $1 order by identity limit 20) as "supervises!",
                array(select team_id from team_on_call where identity = $1 order by team_id limit 20) as "on_call!",
-               array(select identity from agent where backup = $1 order by identity limit 20) as "backs_up!""#,
+               array(select identity from agent where backup = $1 order by identity limit 20) as "backs_up!",
+               (select count(*) from number where person = $1) as "numbers!""#,
         identity,
     )
     .fetch_one(conn)
-    .await?;
-    Ok((row.supervises, row.on_call, row.backs_up))
+    .await
 }
 
 /// Answers whether they were there.

@@ -5,15 +5,15 @@ mod team;
 
 use sqlx::PgConnection;
 
-pub use agent::{Filter, Listed, find_agent, is_seen, page_of_agents};
+pub use agent::{Filter, Listed, References, find_agent, is_seen, page_of_agents};
 pub(super) use agent::{
     agents_of, all_agents, delete_agent, references_to, supervisors, update_availability, upsert_agents,
 };
 pub(super) use team::{all_teams, count_members, count_numbers, delete_team, teams_of, upsert_team};
 pub use team::{find_team, members, page_of_teams};
 
-/// Keeps changes of people apart. Held until the transaction ends.
-pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Keeps changes of people apart, and what refers to them. Held until the transaction ends.
+pub async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- people.lock
         select pg_advisory_xact_lock(hashtext('hookswitch.people'))"

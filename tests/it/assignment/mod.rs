@@ -2,6 +2,7 @@
 
 mod http;
 mod last_holder;
+mod members;
 mod queue;
 mod races;
 mod rules;
@@ -45,6 +46,10 @@ pub(crate) async fn agent(app: &TestApp, identity: &str, more: Value) {
 }
 
 pub(crate) async fn team(app: &TestApp, more: Value) {
+    team_of("sales", app, more).await;
+}
+
+async fn team_of(team: &str, app: &TestApp, more: Value) {
     let mut plan = json!({ "name": "Sales", "time_zone": "Europe/London" });
     plan.as_object_mut()
         .unwrap()
@@ -52,7 +57,7 @@ pub(crate) async fn team(app: &TestApp, more: Value) {
     let form: TeamForm = serde_json::from_value(plan).unwrap();
     let mut errors = Errors::of_body();
     let (plan, _) = form.read(&mut errors).unwrap();
-    let (team, now) = ("sales".parse().unwrap(), app.clock.now());
+    let (team, now) = (team.parse().unwrap(), app.clock.now());
     people::put_team(&mut *app.conn().await, &team, plan, None, &actor(), now)
         .await
         .unwrap();
@@ -144,10 +149,18 @@ async fn told(app: &TestApp, sid: &ConversationSid) -> Vec<String> {
 
 /// Lines that wait, each with why.
 async fn queue(app: &TestApp) -> Vec<String> {
-    let rows = hookswitch::assignment::page(&mut *app.conn().await, Some("sales"), None, 100)
+    queue_of("sales", app)
         .await
-        .unwrap();
-    rows.into_iter().map(|row| row.reason).collect()
+        .into_iter()
+        .map(|row| row.reason)
+        .collect()
+}
+
+async fn queue_of(team: &str, app: &TestApp) -> Vec<hookswitch::assignment::Waiting> {
+    let mut conn = app.conn().await;
+    hookswitch::assignment::page(&mut conn, Some(team), None, 100)
+        .await
+        .unwrap()
 }
 
 /// The conversation ends at Twilio, and its numbers are free.

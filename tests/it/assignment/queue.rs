@@ -7,8 +7,11 @@ use hookswitch::sandbox::{Effect, Faults, RestFault};
 use hookswitch::transfer::{Kind, Transfer};
 use jiff::SignedDuration;
 
-use super::{close, holder, queue, sales, set_away, started, texted, told};
-use crate::support::app::{BUYER, TestApp};
+use super::{
+    close, holder, number, put_number, queue, queue_of, sales, set_away, started, team_of, texted, told,
+    wanted,
+};
+use crate::support::app::{BUYER, LINE, OTHER_LINE, PARTNER, TestApp, sid_of};
 use crate::support::tables;
 
 async fn take(app: &TestApp, sid: &ConversationSid, by: &str) -> Result<Transfer, TakeError> {
@@ -112,10 +115,8 @@ async fn a_line_that_somebody_gets_otherwise_waits_no_longer() {
     tables::assert_queue_is_empty(&app).await;
 }
 
-#[tokio::test]
-async fn what_was_given_in_vain_waits_with_its_code_and_is_left_to_people_in_the_end() {
-    let app = TestApp::start().await;
-    sales(&app, &["ada"], Some(Rule::RoundRobin)).await;
+/// Twilio does not put anybody on a line.
+fn nobody_is_seated(app: &TestApp) {
     let fault = RestFault {
         method: Some("POST".to_owned()),
         path: Some("/v1/Services/*/Conversations/*/Participants/*".to_owned()),
@@ -130,6 +131,13 @@ async fn what_was_given_in_vain_waits_with_its_code_and_is_left_to_people_in_the
         ..Faults::default()
     };
     app.sandbox.set_faults(faults).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_given_in_vain_waits_with_its_code_and_is_left_to_people_in_the_end() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada"], Some(Rule::RoundRobin)).await;
+    nobody_is_seated(&app);
     let sid = started(&app).await;
     for _ in 0..3 {
         app.settle_for(SignedDuration::from_mins(121)).await;
@@ -156,4 +164,107 @@ async fn what_was_given_in_vain_waits_with_its_code_and_is_left_to_people_in_the
     take(&app, &sid, "ben").await.unwrap();
     app.settle_for(SignedDuration::from_secs(5)).await;
     assert_eq!(holder(&app, &sid).await.as_deref(), Some("ben"));
+}
+
+#[tokio::test]
+async fn what_waits_says_why_it_does_now_and_in_whose_queue() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada"], Some(Rule::RoundRobin)).await;
+    set_away(&app, "ada", true).await;
+    let sid = started(&app).await;
+    let passed = async |team: &str| -> Vec<String> {
+        let waiting = queue_of(team, &app).await;
+        let passed = waiting.into_iter().flat_map(|line| line.passed);
+        passed
+            .map(|one| format!("{} {}", one.identity, one.why))
+            .collect()
+    };
+    assert_eq!(passed("sales").await, ["ada away"]);
+    super::agent(&app, "ada", serde_json::json!({ "capacity": 0 })).await;
+    set_away(&app, "ada", false).await;
+    app.settle_for(SignedDuration::from_secs(16)).await;
+    assert_eq!(passed("sales").await, ["ada at_capacity"]);
+
+    team_of("night", &app, serde_json::json!({})).await;
+    let mut of_night = wanted(Some(Rule::RoundRobin));
+    of_night.team = Some("night".parse().unwrap());
+    put_number(&app, LINE, of_night).await;
+    assert_eq!(queue(&app).await, [""; 0]);
+    assert_eq!(passed("night").await, ["ada at_capacity"], "at once");
+    app.settle_for(SignedDuration::from_secs(16)).await;
+    let reasons = queue_of("night", &app).await.into_iter().map(|line| line.reason);
+    assert_eq!(reasons.collect::<Vec<_>>(), ["nobody_in_team"]);
+    assert_eq!(
+        told(&app, &sid).await,
+        ["line.queued nobody_free"],
+        "that it waits is told once"
+    );
+}
+
+#[tokio::test]
+async fn many_that_nobody_can_be_given_are_in_no_other_lines_way() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada"], Some(Rule::RoundRobin)).await;
+    number(&app, OTHER_LINE, Some(Rule::Queue)).await;
+    set_away(&app, "ada", true).await;
+    let sid = started(&app).await;
+    let account = app.account().account_sid.as_str();
+    let since = app.clock.now() - SignedDuration::from_hours(1);
+    tables::execute(
+        &app,
+        &format!(
+            "create temporary table older as select 'CH' || lpad(to_hex(n), 32, '0') as sid, '{OTHER_LINE}' as line,
+                 '{account}' as account, timestamptz '{since}' as at from generate_series(1, 2001) as n;
+             insert into conversation (conversation_sid, account_sid, state, first_seen_at)
+                 select sid, account, 'active', at from older;
+             insert into tenure (tenure_id, conversation_sid, line, during, cause, via, recorded_at)
+                 select gen_random_uuid(), sid, line, tstzrange(at, null), 'created', 'webhook', at from older;
+             insert into line_assignment (conversation_sid, line, account_sid, team_id, state, reason, since, passed, updated_at)
+                 select sid, line, account, 'sales', 'waiting', 'queue', at, '[]', at from older"
+        ),
+    )
+    .await;
+    set_away(&app, "ada", false).await;
+    app.settle_for(SignedDuration::from_secs(16)).await;
+    app.settle().await;
+    assert_eq!(holder(&app, &sid).await.as_deref(), Some("ada"));
+    assert_eq!(tables::count(&app, "line_assignment").await, 2_001);
+}
+
+#[tokio::test]
+async fn who_writes_while_somebody_is_given_the_line_in_vain_is_not_forgotten() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada", "ben"], Some(Rule::RoundRobin)).await;
+    let sid = sid_of(&app.group(None).await);
+    nobody_is_seated(&app);
+    let transfer = app.start_transfer(&sid, Kind::Assign, "ben").await;
+    app.text(PARTNER, &[LINE, BUYER], "Anybody?").await;
+    app.settle_for(SignedDuration::from_mins(121)).await;
+    assert!(app.transfer(transfer.transfer_id).await.finished_at.is_some());
+    app.sandbox.set_faults(Faults::default()).unwrap();
+    app.settle_for(SignedDuration::from_secs(16)).await;
+    app.settle_for(SignedDuration::from_secs(5)).await;
+    assert_eq!(holder(&app, &sid).await.as_deref(), Some("ada"));
+    assert_eq!(told(&app, &sid).await, ["line.assigned ada round_robin"]);
+}
+
+#[tokio::test]
+async fn who_writes_while_somebody_is_given_the_line_has_them_and_nothing_is_told() {
+    let app = TestApp::start().await;
+    sales(&app, &["ada", "ben"], Some(Rule::RoundRobin)).await;
+    let sid = sid_of(&app.group(None).await);
+    nobody_is_seated(&app);
+    app.start_transfer(&sid, Kind::Assign, "ben").await;
+    app.text(PARTNER, &[LINE, BUYER], "Anybody?").await;
+    app.settle().await;
+    assert_eq!(tables::count(&app, "line_assignment").await, 1, "it is noted");
+    assert_eq!(queue(&app).await, [""; 0]);
+    app.sandbox.set_faults(Faults::default()).unwrap();
+    for _ in 0..8 {
+        app.settle_for(SignedDuration::from_secs(15)).await;
+    }
+    assert_eq!(holder(&app, &sid).await.as_deref(), Some("ben"));
+    assert_eq!(told(&app, &sid).await, [""; 0]);
+    assert_eq!(tables::count(&app, "line_assignment").await, 0);
+    tables::assert_queue_is_empty(&app).await;
 }

@@ -1,11 +1,12 @@
 //! A customer starts a group, and the number's rule says who gets it.
 
 use hookswitch::numbers::Rule;
+use hookswitch::transfer::{Kind, StartTransferError};
 use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{agent, holder, put_number, queue, sales, set_away, started, team, texted, told, wanted};
-use crate::support::app::{BUYER, LINE, OTHER_LINE, PARTNER, TestApp};
+use crate::support::app::{BUYER, LINE, OTHER_LINE, PARTNER, TestApp, Wanted};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::tables;
 
@@ -123,4 +124,22 @@ async fn of_two_lines_of_one_group_nobody_gets_both() {
     assert_eq!(people, ["ada", "ben"]);
     let failed = "transfer where state <> 'completed'";
     assert_eq!(tables::count(&app, failed).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_rule_gives_counts_among_the_hops_of_an_hour() {
+    let app = TestApp::start_with(Wanted {
+        hops_per_hour: 1,
+        ..Wanted::default()
+    })
+    .await;
+    sales(&app, &["ada", "ben"], Some(Rule::RoundRobin)).await;
+    let sid = started(&app).await;
+    assert_eq!(holder(&app, &sid).await.as_deref(), Some("ada"));
+    let to_ben = TestApp::new_transfer(&sid, Kind::Cold, "ben");
+    let refused = app.app.api.transfers.start(to_ben).await.unwrap_err();
+    assert!(
+        matches!(refused, StartTransferError::TooManyHops { limit: 1, .. }),
+        "{refused}"
+    );
 }

@@ -277,3 +277,22 @@ async fn adopting_says_so() {
         (State::Active, true, sid)
     );
 }
+
+#[tokio::test]
+async fn of_two_at_once_with_one_number_the_second_gets_another_where_it_may() {
+    let app = app_with_numbers().await;
+    let group_texts = app.app.api.group_texts.clone();
+    let mut first = app.pool().begin().await.unwrap();
+    let one = group_texts
+        .start_in(&mut first, of_line(IfExists::OtherNumber))
+        .await
+        .unwrap();
+    let second = tokio::spawn({
+        let group_texts = group_texts.clone();
+        async move { group_texts.start(of_line(IfExists::OtherNumber)).await }
+    });
+    app.somebody_waits_for_a_lock(&second).await;
+    first.commit().await.unwrap();
+    let other = second.await.unwrap().unwrap();
+    assert_eq!((line_of(&one.group), line_of(&other)), (LINE, OTHER_LINE));
+}

@@ -4,11 +4,17 @@ mod choice;
 
 use std::process::Command;
 
+use hookswitch::events::Via;
+use hookswitch::numbers::{self, PutNumberError};
+use hookswitch::people::Actor;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::api::{LINE, OTHER_LINE, Office, office};
+use crate::assignment::{sales, wanted};
 use crate::people::{add_agents, delete, put, told};
+use crate::support::app::TestApp;
+use crate::support::tables;
 
 fn path(number: &str) -> String {
     format!("/v1/numbers/{}", number.replace('+', "%2B"))
@@ -59,6 +65,11 @@ async fn a_number_is_added_replaced_shown_and_removed() {
     assert_eq!(refused.problem(), "person_unknown");
     add_agents(&office, &["maya"]).await;
     let replaced = put(&office, &path(LINE), &of_maya).await.expect(200);
+    let in_use = delete(&office, "/v1/agents/maya").await;
+    assert_eq!(
+        (in_use.problem(), &in_use.json()["numbers"]),
+        ("agent_in_use".into(), &json!(1))
+    );
     assert_eq!(
         (&replaced["version"], &replaced["team"]),
         (&json!(2), &json!(null))
@@ -183,4 +194,33 @@ async fn the_command_line_keeps_the_pool_too() {
     let (done, said) = command(&office, &["remove", OTHER_LINE]);
     assert!(done, "{said}");
     assert_eq!(office.get(&path(OTHER_LINE)).await.problem(), "not_found");
+}
+
+#[tokio::test]
+async fn a_team_that_is_removed_meanwhile_gets_no_number() {
+    let app = TestApp::start().await;
+    sales(&app, &[], None).await;
+    let mut removing = app.pool().begin().await.unwrap();
+    hookswitch::people::lock(&mut removing).await.unwrap();
+    let adding = tokio::spawn({
+        let (pool, accounts) = (app.pool().clone(), app.app.accounts.clone());
+        let (number, now) = (OTHER_LINE.parse().unwrap(), app.clock.now());
+        async move {
+            let mut conn = pool.acquire().await.unwrap();
+            let by = Actor {
+                name: "crm".to_owned(),
+                via: Via::Api,
+                cause: None,
+            };
+            numbers::put_number(&mut conn, &accounts, &number, wanted(None), &by, now).await
+        }
+    });
+    app.somebody_waits_for_a_lock(&adding).await;
+    tables::execute(&app, "delete from number; delete from team").await;
+    removing.commit().await.unwrap();
+    let refused = adding.await.unwrap();
+    assert!(
+        matches!(refused, Err(PutNumberError::TeamUnknown { .. })),
+        "{refused:?}"
+    );
 }

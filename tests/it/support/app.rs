@@ -165,6 +165,15 @@ impl TestApp {
         panic!("the work does not come to an end");
     }
 
+    /// Until somebody waits for a lock that another transaction has, which the task is expected to.
+    pub(crate) async fn somebody_waits_for_a_lock<T>(&self, task: &tokio::task::JoinHandle<T>) {
+        let waiting = "select (count(*))::text from pg_locks where not granted
+            and pid in (select pid from pg_stat_activity where datname = current_database())";
+        while super::tables::rows(self, waiting).await == ["0"] {
+            assert!(!task.is_finished(), "it waits for nothing");
+        }
+    }
+
     /// As [`TestApp::settle`], with what is due a little later too: looks and reads that are put off.
     pub(crate) async fn settle_for(&self, time: SignedDuration) {
         self.settle().await;

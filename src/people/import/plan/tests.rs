@@ -77,6 +77,18 @@ fn only_what_differs_is_changed() {
 }
 
 #[test]
+fn a_file_that_names_nobody_makes_nobody_leave() {
+    let stands = agents("identity,name\nana,Ana\nben,Ben\n");
+    let empty = |absent| plan(&stands, &teams(), &wanted("identity,name\n", absent), now());
+    let found = empty(Absent::Deactivate).unwrap_err();
+    assert_eq!(
+        found[0].to_string(),
+        "agents: names nobody, and whoever is absent from it would have left: that is everybody"
+    );
+    assert!(empty(Absent::Leave).unwrap().is_empty());
+}
+
+#[test]
 fn a_cycle_is_found_over_rows_and_what_stands_and_one_that_a_row_ends_is_none() {
     let stands = agents("identity,name,supervisor\nana,Ana,ben\nben,Ben,\ncleo,Cleo,ana\n");
     let told = |csv: &str| {
