@@ -122,33 +122,16 @@ impl Handovers {
 
     /// Writes down what Twilio answered, so that the people concerned see why nothing goes on.
     async fn note_waiting(&self, seen: &Handover, error: &twilio::Error) -> Result<(), sqlx::Error> {
-        let class = class(error);
-        if seen.waiting_error.as_deref() == Some(class.as_str()) {
+        let label = error.label();
+        if seen.waiting_error.as_deref() == Some(label.as_str()) {
             return Ok(());
         }
         let mut transaction = self.pool.begin().await?;
         if let Some(mut plan) = self.still(&mut transaction, seen).await? {
             plan.waiting_since = plan.waiting_since.or(Some(self.clock.now()));
-            plan.waiting_error = Some(class);
+            plan.waiting_error = Some(label);
             store::update(&mut transaction, &plan).await?;
         }
         transaction.commit().await
-    }
-}
-
-/// The class of an error, with Twilio's code where it gave one.
-fn class(error: &twilio::Error) -> String {
-    let class = match error {
-        twilio::Error::Throttled { .. } => "throttled",
-        twilio::Error::Unavailable { .. } => "unavailable",
-        twilio::Error::OutcomeUnknown { .. } => "outcome_unknown",
-        twilio::Error::NotFound { .. } => "not_found",
-        twilio::Error::Configuration { .. } => "configuration",
-        twilio::Error::Rejected(_) => "rejected",
-        twilio::Error::Malformed { .. } => "malformed",
-    };
-    match error.code() {
-        Some(code) => format!("{class}_{code}"),
-        None => class.to_owned(),
     }
 }

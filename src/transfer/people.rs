@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use crate::ids::Identity;
 use crate::people::judge::{Needs, Unavailable};
 use crate::people::questions;
+use crate::person::is_pseudonym;
 use crate::transfer::store;
 
 /// Who does something.
@@ -74,6 +75,9 @@ pub async fn unavailable(
     chosen: Chosen,
     now: Timestamp,
 ) -> Result<Option<&'static str>, sqlx::Error> {
+    if is_pseudonym(person.as_str()) {
+        return Ok(Some(LEFT));
+    }
     let needs = Needs {
         capacity: chosen == Chosen::OfList,
         ..Needs::default()
@@ -103,6 +107,8 @@ pub async fn unavailable(
 }
 
 const AT_CAPACITY: &str = "at_capacity";
+/// Who was erased is nobody any more.
+const LEFT: &str = "left";
 
 #[cfg(test)]
 mod tests {

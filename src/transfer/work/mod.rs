@@ -25,7 +25,6 @@ use crate::queue::{self, Handler, Outcome, Task};
 use crate::transfer::machine::{Next, Seat, Situation, next};
 use crate::transfer::tell::tell;
 use crate::transfer::{State, Transfer, Waiting, step as steps, store};
-use crate::twilio::Error as TwilioError;
 use crate::twilio::model::{Hidden, Participant};
 
 use ends::root;
@@ -164,21 +163,9 @@ impl Reason {
         let Failure::Twilio(error) = failure else {
             return None;
         };
-        let class = match error {
-            TwilioError::Throttled { .. } => "throttled",
-            TwilioError::Unavailable { .. } => "unavailable",
-            TwilioError::OutcomeUnknown { .. } => "outcome_unknown",
-            TwilioError::NotFound { .. } => "not_found",
-            TwilioError::Rejected(_) => "rejected",
-            TwilioError::Configuration { .. } => "configuration",
-            TwilioError::Malformed { .. } => "malformed",
-        };
-        let error = error
-            .code()
-            .map_or_else(|| class.to_owned(), |code| format!("{class}_{code}"));
         Some(Self {
             what: "twilio",
-            error: Some(error),
+            error: Some(error.label()),
         })
     }
 }
