@@ -133,6 +133,7 @@ async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
         sql::count(app.pool(), &format!("{of_group} and form = ''")).await,
         0
     );
+    sql::log_is_readable(app.pool()).await;
     rules.run_all(Class::Log, false).await.unwrap();
     let of_log = format!("event where conversation_sid = '{sid}' and erased is not null");
     assert_eq!(sql::count(app.pool(), &of_log).await, 0);
@@ -156,6 +157,7 @@ async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
             held: 0
         }
     );
+    sql::log_is_readable(app.pool()).await;
     let log = rules.run_all(Class::Log, false).await.unwrap().unwrap();
     assert!(log.erased > 0 && log.held == 0);
     let told = sql::values(
@@ -190,6 +192,7 @@ async fn who_an_entry_about_one_of_ours_is_about_goes_with_the_log() {
     assert_eq!(sql::count(app.pool(), "event where subject = 'maya'").await, 1);
     app.clock.advance(SignedDuration::from_hours(25));
     let rules = rules(&app, None, Some(DAY));
+    sql::log_is_readable(app.pool()).await;
     rules.run_all(Class::Log, false).await.unwrap();
     assert_eq!(sql::count(app.pool(), "event where subject = 'maya'").await, 0);
     seal_everything(&app.app.sealer).await;
@@ -207,6 +210,7 @@ async fn a_hold_that_ends_sends_no_rule_back_to_the_beginning() {
         .unwrap();
     app.clock.advance(SignedDuration::from_hours(25));
     let rules = rules(&app, Some(DAY), Some(DAY));
+    sql::log_is_readable(app.pool()).await;
     for class in [Class::Webhooks, Class::Log] {
         rules.run_all(class, false).await.unwrap();
     }

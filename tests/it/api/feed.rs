@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::{Office, message, office};
+use crate::support::sql;
 
 async fn append(conn: &mut PgConnection, office: &Office, subject: &str) {
     let event = NewEvent {
@@ -46,20 +47,8 @@ impl Office {
         (subjects.collect(), page["next"].as_str().unwrap().to_owned())
     }
 
-    /// Waits until everything that was committed can be read: transactions of other tests hold it back too, since the
-    /// server numbers those of all databases together.
     pub(crate) async fn settle(&self) {
-        let held_back = async || {
-            sqlx::query_scalar!(
-                r#"select exists (select from event where commit_xid >= log_horizon()) as "held_back!""#
-            )
-            .fetch_one(&self.pool)
-            .await
-            .unwrap()
-        };
-        while held_back().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        sql::log_is_readable(&self.pool).await;
     }
 
     async fn end_of_feed(&self) -> String {
@@ -226,20 +215,24 @@ async fn the_id_of_an_entry_is_a_place_to_go_on_from() {
 #[tokio::test]
 async fn a_waiting_reader_is_woken_by_an_entry() {
     let office = office().await;
-    let start = office.end_of_feed().await;
-    let write = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        append_and_commit(&office, "it").await;
-        office.api.notices.events.send_modify(|count| *count += 1);
-    };
-    let begun = Instant::now();
-    let ((subjects, _), ()) = tokio::join!(office.read_on(&start, "&wait=25"), write);
-    assert_eq!(subjects, ["it"]);
-    assert!(
-        begun.elapsed() < Duration::from_millis(900),
-        "{:?}",
-        begun.elapsed()
-    );
+    let mut fastest = Duration::MAX;
+    // Transactions of other tests may hold an entry back for longer.
+    for _ in 0..10 {
+        let start = office.end_of_feed().await;
+        let write = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            append_and_commit(&office, "it").await;
+            office.api.notices.events.send_modify(|count| *count += 1);
+        };
+        let begun = Instant::now();
+        let ((subjects, _), ()) = tokio::join!(office.read_on(&start, "&wait=25"), write);
+        assert_eq!(subjects, ["it"]);
+        fastest = fastest.min(begun.elapsed());
+        if fastest < Duration::from_millis(900) {
+            return;
+        }
+    }
+    panic!("not before it looks by itself: {fastest:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Looks into a database, and changes to it, that only tests make.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
 /// The one value of a query of one row, as text; `None` for null or no row.
@@ -24,6 +26,14 @@ pub(crate) async fn values(pool: &PgPool, sql: &str) -> Vec<String> {
 pub(crate) async fn count(pool: &PgPool, from: &str) -> usize {
     let sql = format!("select count(*)::text from {from}");
     value(pool, &sql).await.unwrap().parse().unwrap()
+}
+
+/// Waits until every entry of the log that was committed can be read: transactions of other tests hold it back too, since
+/// the server numbers those of all databases together.
+pub(crate) async fn log_is_readable(pool: &PgPool) {
+    while count(pool, "event where commit_xid >= log_horizon()").await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 pub(crate) async fn execute(pool: &PgPool, sql: &str) {
