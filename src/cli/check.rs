@@ -227,7 +227,7 @@ struct Looked {
 }
 
 async fn look_at_database(config: &Config, accounts: &Accounts) -> anyhow::Result<Looked> {
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let mut login = database.options.connect().await?;
     let missing_roles = audit::ensure_roles(&mut login).await?;

@@ -57,7 +57,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     if !args.only_here && !args.dry_run && accounts.iter().next().is_none() {
         bail!("setting twilio.accounts: expected at least one account; or erase with --only-here");
     }
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 4);
     let done = act(&pool, accounts, args).await;

@@ -42,7 +42,7 @@ enum Action {
 }
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let mut conn = database
         .options

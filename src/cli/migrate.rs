@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::db;
 
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     output::line("the schema is up to date");
     database.close().await

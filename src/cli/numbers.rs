@@ -125,7 +125,7 @@ impl From<RuleArg> for Rule {
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let accounts = Accounts::new(&config.twilio)?;
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 2);
     let mut conn = pool.acquire().await?;

@@ -118,7 +118,7 @@ impl From<DecisionArg> for Decision {
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let accounts = Accounts::new(&config.twilio)?;
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 2);
     let opt_outs = OptOuts {

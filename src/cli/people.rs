@@ -93,7 +93,7 @@ enum What {
 }
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 2);
     let done = match pool.acquire().await {

@@ -50,7 +50,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
 /// Answers how many rows are, or were, not what they should be.
 async fn rebuild(config: Config, args: &Args) -> anyhow::Result<u64> {
     let shutdown = signals::shutdown()?;
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let rebuild = Rebuild {
         options: database.options.clone(),

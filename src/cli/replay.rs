@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 4);
     let clock = Clock::system();

@@ -43,7 +43,7 @@ enum Action {
 }
 
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 2);
     let done = act(&config, &pool, &args.action).await;

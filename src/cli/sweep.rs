@@ -56,7 +56,7 @@ pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         _ => bail!("--conversation needs --account, since several accounts are configured"),
     }
     let shutdown = signals::shutdown()?;
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 4);
     let clock = Clock::system();

@@ -66,8 +66,11 @@ pub async fn recreate(options: &PgConnectOptions, name: &str) -> Result<PgConnec
 /// It has no deadline, since a migration of a large table takes its time and should not be begun again and again; but it
 /// is given up where the database falls silent meanwhile.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
-    // What is there already needs no word.
-    let quiet = options.clone().options([("client_min_messages", "warning")]);
+    // What is there already needs no word, and a migration that takes its time is not told of by its whole text.
+    let quiet = options
+        .clone()
+        .options([("client_min_messages", "warning")])
+        .disable_statement_logging();
     let (mut conn, mut beside) = (connect(&quiet).await?, connect(options).await?);
     tokio::select! {
         migrated = bring_up_to_date(&mut conn) => migrated,

@@ -221,6 +221,30 @@ async fn a_second_process_on_the_same_data_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_command_joins_the_server_that_another_process_runs() {
+    let dir = data_dir();
+    let nobody = embedded::running(dir.path()).unwrap();
+    assert!(nobody.is_none(), "there is none yet");
+    let server = embedded::start(throwaway(dir.path())).await.unwrap();
+    hookswitch::db::migrate(&server.connect_options()).await.unwrap();
+    let made = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .args(["key", "create", "--name", "beside", "--scope", "ledger:read"])
+        .current_dir(dir.path())
+        .env("HOOKSWITCH__DATABASE__DATA_DIR", dir.path())
+        .env_remove("DATABASE_URL")
+        .output()
+        .await
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(
+        ask(&mut connect(&server).await, "select name from api_key").await,
+        "beside"
+    );
+    server.stop().await.unwrap();
+    assert!(embedded::running(dir.path()).unwrap().is_none(), "it has ended");
+}
+
+#[tokio::test]
 async fn a_killed_owner_takes_its_server_down_cleanly() {
     if let Some(data_dir) = std::env::var_os(VICTIM) {
         be_killed(data_dir.into()).await;

@@ -141,7 +141,7 @@ struct Verb {
 pub async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let accounts = Accounts::new(&config.twilio)?;
     let shutdown = signals::shutdown()?;
-    let database = Database::open(&config.database).await?;
+    let database = Database::join(&config.database).await?;
     db::migrate(&database.options).await?;
     let pool = db::pool_with(database.options.clone(), 8);
     let clock = Clock::system();

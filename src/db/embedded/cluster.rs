@@ -137,6 +137,16 @@ impl Cluster {
         if !home.exists() {
             create(base, &home, binaries, account, durability)?;
         }
+        Self::read(home)
+    }
+
+    /// Opens the cluster in `base`, if there is one.
+    pub(super) fn open(base: &Path) -> Result<Option<Self>, EmbeddedError> {
+        let home = Self::home_in(base);
+        home.exists().then(|| Self::read(home)).transpose()
+    }
+
+    fn read(home: PathBuf) -> Result<Self, EmbeddedError> {
         let path = home.join("password");
         let password = fs::read_to_string(&path).map_err(EmbeddedError::io("read", &path))?;
         Ok(Self {

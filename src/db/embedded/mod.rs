@@ -22,10 +22,11 @@ use std::thread;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use account::Account;
 use cluster::{Cluster, Lock};
+use postmaster::{Life, Postmaster, State};
 use server::{Launcher, Server};
 
 /// The oldest major version that our SQL is written for.
@@ -97,6 +98,34 @@ pub async fn start(options: Options) -> Result<Embedded, EmbeddedError> {
         .map_err(EmbeddedError::io("start a thread for", Path::new("postgres")))?;
     told.await
         .expect("the thread sends before it ends, and does not panic")
+}
+
+/// Where the server of a data directory is that another process runs. `None` where nobody does, or it does not serve yet, or
+/// no longer.
+pub fn running(data_dir: &Path) -> Result<Option<PgConnectOptions>, EmbeddedError> {
+    let data_dir = data_dir
+        .canonicalize()
+        .map_err(EmbeddedError::io("find", data_dir))?;
+    let base = cluster::base(&data_dir, Account::choose()?)?;
+    let Some(cluster) = Cluster::open(&base)? else {
+        return Ok(None);
+    };
+    let pgdata = cluster.pgdata();
+    let found = Postmaster::read(&pgdata).map_err(EmbeddedError::io("read", &pgdata))?;
+    let serving = found.filter(|server| server.state == State::Ready && server.life(&pgdata) == Life::Alive);
+    Ok(serving
+        .and_then(|server| server.port)
+        .map(|port| connect_options(cluster.password(), port)))
+}
+
+fn connect_options(password: &SecretString, port: u16) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .username(USER)
+        .password(password.expose_secret())
+        .database(DATABASE)
+        .ssl_mode(PgSslMode::Disable)
 }
 
 fn start_blocking(options: &Options) -> Result<Embedded, EmbeddedError> {

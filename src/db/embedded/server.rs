@@ -11,14 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use super::account::Account;
 use super::binaries::Binaries;
 use super::cluster::{Cluster, Lock};
 use super::postmaster::{Life, Postmaster, State};
-use super::{DATABASE, Durability, EmbeddedError, USER};
+use super::{Durability, EmbeddedError, connect_options};
 
 const LAUNCH: &str = include_str!("launch.sh");
 /// How often we look again at something that is about to change.
@@ -281,14 +281,7 @@ impl Launcher {
     }
 
     fn connect_options(&self, port: u16) -> PgConnectOptions {
-        use secrecy::ExposeSecret as _;
-        PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(port)
-            .username(USER)
-            .password(self.cluster.password().expose_secret())
-            .database(DATABASE)
-            .ssl_mode(PgSslMode::Disable)
+        connect_options(self.cluster.password(), port)
     }
 
     /// Waits until the server takes a connection to our database, which is created when it is missing.
