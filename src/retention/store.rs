@@ -28,21 +28,25 @@ pub async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Up to where a place was looked through; its beginning, where it never was.
 pub(super) async fn progress(conn: &mut PgConnection, place: Place) -> Result<Progress, sqlx::Error> {
-    sqlx::query_as!(
+    let found = sqlx::query_as!(
         Progress,
         "-- retention.progress
         select commit_xid, number, row_key from retention_progress where place = $1",
         place.as_str(),
     )
-    .fetch_one(conn)
-    .await
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.unwrap_or_default())
 }
 
 pub(super) async fn advance(conn: &mut PgConnection, place: Place, to: &Progress) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- retention.advance
-        update retention_progress set commit_xid = $2, number = $3, row_key = $4 where place = $1",
+        insert into retention_progress (place, commit_xid, number, row_key) values ($1, $2, $3, $4)
+        on conflict (place) do update
+        set commit_xid = excluded.commit_xid, number = excluded.number, row_key = excluded.row_key",
         place.as_str(),
         to.commit_xid,
         to.number,
