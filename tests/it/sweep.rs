@@ -14,10 +14,9 @@ use hookswitch::twilio::requests::{
     ConversationUpdate, Member, MessageUpdate, NewConversation, NewMessage, NewParticipant,
 };
 use jiff::SignedDuration;
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use crate::support::app::{ACCOUNT, LINE, TOKEN, TestApp, sid_of};
+use crate::support::app::{ACCOUNT, LINE, TestApp, sid_of};
 use crate::support::compare::assert_mirror_equals_sandbox;
 use crate::support::cut::{cut, nothing_is_open};
 use crate::support::sql;
@@ -954,33 +953,7 @@ async fn the_command_sweeps_says_what_it_found_and_fails_where_something_is_open
     app.lose_webhooks();
     write(&app, &sid, "maya", "Unheard.").await;
     app.sandbox.settled().await;
-    let account = &app.config.twilio.accounts[0];
-    let command = async |args: &[&str]| {
-        let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookswitch"))
-            .args(args)
-            .env_clear()
-            .env("DATABASE_URL", app.database.url().expose_secret())
-            .env("HOOKSWITCH__TWILIO__BASE_URL", app.sandbox.base_url())
-            .env("TWILIO_ACCOUNT_SID", ACCOUNT)
-            .env("TWILIO_AUTH_TOKEN", TOKEN)
-            .env("TWILIO_SERVICE_SID", account.service_sid.as_str())
-            .env(
-                "TWILIO_MESSAGING_SERVICE_SID",
-                account.messaging_service_sid.as_str(),
-            )
-            .env("TWILIO_NUMBERS", LINE)
-            .current_dir(std::env::temp_dir())
-            .output()
-            .await
-            .unwrap();
-        let text = format!(
-            "{}{}",
-            String::from_utf8(ended.stdout).unwrap(),
-            String::from_utf8(ended.stderr).unwrap()
-        );
-        (ended.status.success(), text)
-    };
-    let (succeeded, output) = command(&["sweep"]).await;
+    let (succeeded, output) = app.command(&["sweep"]).await;
     assert!(succeeded, "{output}");
     let line = "complete: 1 conversations (1 walked, 0 probed, 0 left alone, 0 unsettled, 0 failed)";
     assert!(
@@ -994,15 +967,19 @@ async fn the_command_sweeps_says_what_it_found_and_fails_where_something_is_open
     assert!(!output.contains("Unheard") && !output.contains(LINE), "{output}");
     assert_mirror_equals_sandbox(&app).await;
 
-    let (_, output) = command(&["check"]).await;
+    let (_, output) = app.command(&["check"]).await;
     assert!(
         output.contains("ok       mirror: 1 conversations, the longest unverified for 0 min"),
         "{output}"
     );
 
-    let (succeeded, output) = command(&["sweep", "--conversation", sid.as_str(), "--full"]).await;
+    let (succeeded, output) = app
+        .command(&["sweep", "--conversation", sid.as_str(), "--full"])
+        .await;
     assert!(succeeded && output.contains("1 walked"), "{output}");
-    let (succeeded, output) = command(&["sweep", "--account", "AC000000000000000000000000000000ff"]).await;
+    let (succeeded, output) = app
+        .command(&["sweep", "--account", "AC000000000000000000000000000000ff"])
+        .await;
     assert!(
         !succeeded && output.contains("that account is not configured"),
         "{output}"
@@ -1010,7 +987,7 @@ async fn the_command_sweeps_says_what_it_found_and_fails_where_something_is_open
 
     // Another process has the account.
     die_while_sweeping(&app).await;
-    let (succeeded, output) = command(&["sweep"]).await;
+    let (succeeded, output) = app.command(&["sweep"]).await;
     assert!(
         !succeeded && output.contains("another process is sweeping"),
         "{output}"

@@ -1,38 +1,12 @@
 //! `hookswitch handover`: without the service, since nothing works by itself here.
 
-use secrecy::ExposeSecret as _;
-
 use super::{Desk, to_ada};
-use crate::support::app::{ACCOUNT, LINE, TOKEN};
+use crate::support::app::LINE;
 use crate::support::tables;
 
 impl Desk {
     async fn command(&self, args: &[&str]) -> (bool, String) {
-        let account = &self.app.config.twilio.accounts[0];
-        let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookswitch"))
-            .arg("handover")
-            .args(args)
-            .env_clear()
-            .env("DATABASE_URL", self.app.database.url().expose_secret())
-            .env("HOOKSWITCH__TWILIO__BASE_URL", self.app.sandbox.base_url())
-            .env("TWILIO_ACCOUNT_SID", ACCOUNT)
-            .env("TWILIO_AUTH_TOKEN", TOKEN)
-            .env("TWILIO_SERVICE_SID", account.service_sid.as_str())
-            .env(
-                "TWILIO_MESSAGING_SERVICE_SID",
-                account.messaging_service_sid.as_str(),
-            )
-            .env("TWILIO_NUMBERS", LINE)
-            .current_dir(std::env::temp_dir())
-            .output()
-            .await
-            .unwrap();
-        let said = format!(
-            "{}{}",
-            String::from_utf8(ended.stdout).unwrap(),
-            String::from_utf8(ended.stderr).unwrap()
-        );
-        (ended.status.success(), said)
+        self.app.command(&[&["handover"], args].concat()).await
     }
 }
 

@@ -14,7 +14,7 @@ use hookswitch::setup;
 use hookswitch::transfer::{self, IfOpen, Kind, NewTransfer, Transfer};
 use hookswitch::web::server::{self, Limits};
 use jiff::SignedDuration;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use tokio::net::TcpListener;
@@ -279,6 +279,35 @@ impl TestApp {
             })
             .map(|participant| participant.identity)
             .collect()
+    }
+
+    /// Runs `hookswitch` on the database and the account of this app, and nothing else of the environment. Answers whether it
+    /// succeeded, and what it said.
+    pub(crate) async fn command(&self, args: &[&str]) -> (bool, String) {
+        let account = &self.config.twilio.accounts[0];
+        let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+            .args(args)
+            .env_clear()
+            .env("DATABASE_URL", self.database.url().expose_secret())
+            .env("HOOKSWITCH__TWILIO__BASE_URL", self.sandbox.base_url())
+            .env("TWILIO_ACCOUNT_SID", ACCOUNT)
+            .env("TWILIO_AUTH_TOKEN", TOKEN)
+            .env("TWILIO_SERVICE_SID", account.service_sid.as_str())
+            .env(
+                "TWILIO_MESSAGING_SERVICE_SID",
+                account.messaging_service_sid.as_str(),
+            )
+            .env("TWILIO_NUMBERS", LINE)
+            .current_dir(std::env::temp_dir())
+            .output()
+            .await
+            .unwrap();
+        let said = format!(
+            "{}{}",
+            String::from_utf8(ended.stdout).unwrap(),
+            String::from_utf8(ended.stderr).unwrap()
+        );
+        (ended.status.success(), said)
     }
 
     /// Delivers a webhook as Twilio does: signed, over HTTP, and answered 200.

@@ -1,38 +1,13 @@
 //! `hookswitch opt-outs`: as the API, for whoever is at the machine.
 
 use hookswitch::config::OptOutPolicy;
-use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{Crm, bodies, crm, open, states, words};
-use crate::support::app::{ACCOUNT, BUYER, LINE, PARTNER, TOKEN};
+use crate::support::app::{BUYER, LINE, PARTNER};
 
 async fn command(crm: &Crm, args: &[&str]) -> (bool, String) {
-    let account = &crm.app.config.twilio.accounts[0];
-    let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookswitch"))
-        .arg("opt-outs")
-        .args(args)
-        .env_clear()
-        .env("DATABASE_URL", crm.app.database.url().expose_secret())
-        .env("HOOKSWITCH__TWILIO__BASE_URL", crm.app.sandbox.base_url())
-        .env("TWILIO_ACCOUNT_SID", ACCOUNT)
-        .env("TWILIO_AUTH_TOKEN", TOKEN)
-        .env("TWILIO_SERVICE_SID", account.service_sid.as_str())
-        .env(
-            "TWILIO_MESSAGING_SERVICE_SID",
-            account.messaging_service_sid.as_str(),
-        )
-        .env("TWILIO_NUMBERS", LINE)
-        .current_dir(std::env::temp_dir())
-        .output()
-        .await
-        .unwrap();
-    let said = format!(
-        "{}{}",
-        String::from_utf8(ended.stdout).unwrap(),
-        String::from_utf8(ended.stderr).unwrap()
-    );
-    (ended.status.success(), said)
+    crm.app.command(&[&["opt-outs"], args].concat()).await
 }
 
 async fn succeed(crm: &Crm, args: &[&str]) -> String {
