@@ -389,50 +389,54 @@ fn holders(tenures: &[Tenure]) -> impl Iterator<Item = (Place, Happening)> {
 
 fn logged_entry(row: EventRow) -> Option<(Place, Happening)> {
     let kind = Kind::parse(&row.kind)?;
+    let (at, id) = (row.occurred_at, row.position.to_string());
     let (rank, what) = match kind {
         Kind::ConversationStateChanged => (Rank::State, state_changed(&row.data)),
         Kind::ConversationRemoved => {
             let (from, to, reason) = (None, Some("removed".to_owned()), None);
             (Rank::State, Happening::StateChanged { from, to, reason })
         }
-        Kind::LineAssigned | Kind::LineQueued | Kind::LineTaken | Kind::LineDequeued => {
-            let what = Happening::Assignment {
-                event: row.kind,
-                actor: row.actor,
-                via: row.via,
-                data: raw(Some(row.data)),
-            };
-            (Rank::Transfer, what)
-        }
-        _ if row.kind.starts_with("escalation.") => {
-            let what = Happening::Escalation {
-                event: row.kind,
-                actor: row.actor,
-                via: row.via,
-                data: raw(Some(row.data)),
-            };
-            (Rank::Consequence, what)
-        }
-        _ if row.kind.starts_with("opt_out.") => {
-            let what = Happening::OptOut {
-                event: row.kind,
-                actor: row.actor,
-                via: row.via,
-                data: raw(Some(row.data)),
-            };
-            (Rank::Consequence, what)
-        }
-        _ => {
-            let what = Happening::Transfer {
-                event: row.kind,
-                actor: row.actor,
-                via: row.via,
-                data: raw(Some(row.data)),
-            };
-            (Rank::Transfer, what)
-        }
+        _ => told(row.kind, row.actor, row.via, raw(Some(row.data))),
     };
-    Some((Place::new(row.occurred_at, rank, row.position.to_string()), what))
+    Some((Place::new(at, rank, id), what))
+}
+
+/// What we did, by the first word of its name.
+fn told(event: String, actor: Option<String>, via: String, data: Option<Box<RawValue>>) -> (Rank, Happening) {
+    let is_of = |family: &str| event.split('.').next() == Some(family);
+    if is_of("line") {
+        let what = Happening::Assignment {
+            event,
+            actor,
+            via,
+            data,
+        };
+        (Rank::Transfer, what)
+    } else if is_of("escalation") {
+        let what = Happening::Escalation {
+            event,
+            actor,
+            via,
+            data,
+        };
+        (Rank::Consequence, what)
+    } else if is_of("opt_out") {
+        let what = Happening::OptOut {
+            event,
+            actor,
+            via,
+            data,
+        };
+        (Rank::Consequence, what)
+    } else {
+        let what = Happening::Transfer {
+            event,
+            actor,
+            via,
+            data,
+        };
+        (Rank::Transfer, what)
+    }
 }
 
 fn state_changed(data: &str) -> Happening {
