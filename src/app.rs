@@ -40,7 +40,7 @@ use crate::mirror;
 use crate::opt_out::{self, OptOuts};
 use crate::outbox::{self, Outbox};
 use crate::projection::read::Reader;
-use crate::queue::{self, Handler, Worker};
+use crate::queue::{self, Handler, TaskKind, Worker};
 use crate::retention::Retention;
 use crate::sweep::{Sweeper, Totals};
 use crate::telemetry;
@@ -395,7 +395,7 @@ fn handlers(
     accounts: &Accounts,
     transfers: &Transfers,
     health: &Health,
-) -> Vec<(&'static str, Arc<dyn Handler>)> {
+) -> Vec<(TaskKind, Arc<dyn Handler>)> {
     let (pool, clock, accounts) = (pool.clone(), clock.clone(), accounts.clone());
     let post_seal = audit::Post::new(pool.clone(), Arc::new(config.audit.clone()));
     vec![
@@ -548,7 +548,9 @@ async fn metrics(
         let findings = health::count_open(&mut conn).await?;
         let (waiting, _) = assignment::count_waiting(&mut conn).await?;
         let lines = escalation::count_lines(&mut conn, clock.now()).await?;
-        Ok::<_, sqlx::Error>((backlog, queue::counts(&mut conn).await?, findings, waiting, lines))
+        let unknown = outbox::count_unknown(&mut conn).await?;
+        let tasks = queue::counts(&mut conn).await?;
+        Ok::<_, sqlx::Error>((backlog, tasks, findings, waiting, lines, unknown))
     };
     // Of many conversations it may take long: then these gauges are as they were, and are set for the next time.
     let publishing = tokio::spawn(async move { completeness.publish().await });
@@ -556,7 +558,8 @@ async fn metrics(
         .await
         .ok();
     let database = tokio::time::timeout(Duration::from_millis(1_500), look).await;
-    if let Ok(Ok((backlog, tasks, findings, waiting, (due, watched)))) = database {
+    if let Ok(Ok((backlog, tasks, findings, waiting, (due, watched), unknown))) = database {
+        gauge("hookswitch_sends_needing_attention", unknown);
         gauge("hookswitch_lines_waiting", waiting);
         gauge("hookswitch_escalation_lines_due", due);
         gauge("hookswitch_escalation_lines_watched", watched);

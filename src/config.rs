@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::ids::{AccountSid, ApiKeySid, Identity, MessagingServiceSid, PhoneNumber, ServiceSid};
+use crate::queue::Concurrency;
 
 pub use load::ConfigError;
 
@@ -175,7 +176,7 @@ pub struct Projection {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queue {
-    pub concurrency: usize,
+    pub concurrency: Concurrency,
     #[serde(deserialize_with = "duration")]
     pub poll: Duration,
 }

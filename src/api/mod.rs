@@ -128,6 +128,8 @@ fn bounded_routes() -> OpenApiRouter<Api> {
         .routes(routes!(media::fetch))
         .routes(routes!(sends::list))
         .routes(routes!(sends::show))
+        .routes(routes!(sends::list_open))
+        .routes(routes!(sends::resolve))
         .routes(routes!(opt_outs::list, opt_outs::set))
         .routes(routes!(opt_outs::clear))
         .routes(routes!(opt_outs::group::of_conversation))

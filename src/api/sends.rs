@@ -16,12 +16,13 @@ use crate::api::auth::{Caller, scope};
 use crate::api::idempotency::{Begun, Post};
 use crate::api::media::MediaBody;
 use crate::api::{Api, conflict, conversations, raw};
-use crate::ids::{ConversationSid, Identity, PhoneNumber};
+use crate::events::Via;
+use crate::ids::{ConversationSid, Identity, MessageSid, PhoneNumber};
 use crate::opt_out::{Policy, Standing};
 use crate::outbox::media::kinds::MEDIA_MAX;
 use crate::outbox::{
-    self, ATTRIBUTES_MAX, BODY_MAX, Extras, NewOutboundMessage, OutboundMessage, PostError, SendError,
-    State as Stage, media,
+    self, ATTRIBUTES_MAX, BODY_MAX, Extras, NewOutboundMessage, OutboundMessage, PostError, ResolveError,
+    SendError, State as Stage, Verdict, media,
 };
 use crate::web::extract::{Path, Query};
 use crate::web::field::{Errors, Field, Object, Text};
@@ -314,6 +315,198 @@ pub(super) async fn list(
         items: SendBody::of_conversation(&mut conn, page.items).await?,
         next: page.next,
     }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListOpenSends {
+    /// Only these: `queued`, `sending` or `needs_attention`.
+    #[serde(default)]
+    #[param(value_type = Option<Unsettled>)]
+    state: Field<Unsettled>,
+    /// How many items at most: 1 to 200, 50 if not given.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    limit: Field<Limit>,
+    /// `next` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Field<Cursor<OpenPlace>>,
+}
+
+/// Where a message stands that is not settled.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Unsettled {
+    Queued,
+    Sending,
+    NeedsAttention,
+}
+
+impl From<Unsettled> for Stage {
+    fn from(state: Unsettled) -> Self {
+        match state {
+            Unsettled::Queued => Self::Queued,
+            Unsettled::Sending => Self::Sending,
+            Unsettled::NeedsAttention => Self::NeedsAttention,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct OpenPlace(At, Uuid);
+
+impl Key for OpenPlace {
+    const LIST: &'static str = "sends.open";
+}
+
+/// List the messages that are not settled, in all conversations, oldest first
+///
+/// Those on their way, with what they wait for (`held_since`, `waiting_error`), and those that need attention: nobody knows
+/// whether they were sent.
+#[utoipa::path(
+    get,
+    path = "/v1/sends",
+    operation_id = "list_open_sends",
+    tag = "Messages",
+    params(ListOpenSends),
+    responses((status = 200, description = "A page of them.", body = Page<SendBody>)),
+    security(("api_key" = ["conversations:read"])),
+)]
+pub(super) async fn list_open(
+    State(api): State<Api>,
+    _: Caller<scope::ConversationsRead>,
+    Query(query): Query<ListOpenSends>,
+) -> Result<Json<Page<SendBody>>, Problem> {
+    let mut errors = Errors::of_query();
+    let state = errors.optional("state", query.state);
+    let wanted = Wanted::read(&mut errors, query.limit, query.cursor);
+    errors.finish(Some(()))?;
+    let mut conn = api.pool.acquire().await?;
+    let after = wanted.after.as_ref().map(|OpenPlace(at, id)| (at.0, *id));
+    let rows = outbox::page_of_open(&mut conn, state.map(Stage::from), after, wanted.rows()).await?;
+    let page = wanted.page(rows, |message| {
+        OpenPlace(At(message.created_at), message.outbound_message_id)
+    });
+    let mut items = Vec::with_capacity(page.items.len());
+    for message in page.items {
+        items.push(SendBody::of_one(&mut conn, message).await?);
+    }
+    Ok(Json(Page {
+        items,
+        next: page.next,
+    }))
+}
+
+/// What somebody found out about a message.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "outcome": "sent", "message_sid": "IM00000000000000000000000000000001", "by": "sam" }))]
+pub(super) struct ResolveSend {
+    /// `sent`: it is the message in `message_sid`. `not_sent`: it did not reach the group; it can be posted anew.
+    #[serde(default)]
+    #[schema(value_type = SendOutcome, inline, required = true)]
+    outcome: Field<SendOutcome>,
+    /// Which message of the conversation it is. With `sent`, and only then.
+    #[serde(default)]
+    #[schema(value_type = Option<MessageSid>)]
+    message_sid: Field<MessageSid>,
+    /// The person who found it out.
+    #[serde(default)]
+    #[schema(value_type = Identity, required = true)]
+    by: Field<Identity>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SendOutcome {
+    Sent,
+    NotSent,
+}
+
+impl ResolveSend {
+    fn read(self) -> Result<(Verdict, Identity), Problem> {
+        let mut errors = Errors::of_body();
+        let outcome = errors.required("outcome", self.outcome);
+        let message_sid = errors.optional("message_sid", self.message_sid);
+        let by = errors.required("by", self.by);
+        let verdict = match (outcome, message_sid) {
+            (Some(SendOutcome::Sent), Some(message_sid)) => Some(Verdict::Sent(message_sid)),
+            (Some(SendOutcome::Sent), None) => {
+                errors.add(
+                    "message_sid",
+                    "missing",
+                    "expected which message of the conversation it is",
+                );
+                None
+            }
+            (Some(SendOutcome::NotSent), Some(_)) => {
+                errors.add("message_sid", "not_of_this_outcome", "expected only with `sent`");
+                None
+            }
+            (Some(SendOutcome::NotSent), None) => Some(Verdict::NotSent),
+            (None, _) => None,
+        };
+        errors.finish(verdict.zip(by))
+    }
+}
+
+/// Say what became of a message that needs attention
+///
+/// Where nobody knows whether Twilio took it. Look into the thread first. As soon as the mirror shows the message itself, this is done
+/// without you. The feed tells of it as `send.sent` or `send.failed`.
+#[utoipa::path(
+    post,
+    path = "/v1/sends/{send_id}/resolve",
+    operation_id = "resolve_send",
+    tag = "Messages",
+    params(("send_id" = Uuid, Path)),
+    request_body = ResolveSend,
+    responses((status = 200, description = "It is settled.", body = SendBody)),
+    security(("api_key" = ["messages:write"])),
+)]
+pub(super) async fn resolve(
+    State(api): State<Api>,
+    caller: Caller<scope::MessagesWrite>,
+    Path(send_id): Path<Uuid>,
+    Post { call, body }: Post<ResolveSend>,
+) -> Result<Response, Problem> {
+    let (verdict, by) = body.read()?;
+    match call.begin(&api, &caller).await? {
+        Begun::Again(answer) => Ok(answer),
+        Begun::First(mut first) => {
+            let message = api
+                .outbox
+                .resolve_in(first.conn(), send_id, &verdict, &by, Via::Api)
+                .await?;
+            let body = SendBody::of_one(first.conn(), message).await?;
+            first.answer(StatusCode::OK, None, &body).await
+        }
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::NotFound => Self::NotFound { what: "send" },
+            ResolveError::Known { state } => conflict(
+                "send_settled",
+                "only a message that needs attention can be resolved",
+                json!({ "state": state }),
+            ),
+            ResolveError::NoSuchMessage => Self::conflict(
+                "message_not_found",
+                "the mirror has no such message in the conversation",
+            ),
+            ResolveError::Another { send_id } => conflict(
+                "message_is_another",
+                "that message is another one that was sent from here",
+                json!({ "send_id": send_id }),
+            ),
+            ResolveError::Database(error) => error.into(),
+        }
+    }
 }
 
 /// How many, and not who.

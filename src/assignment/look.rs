@@ -43,8 +43,8 @@ pub(super) async fn put(
 ) -> Result<(), sqlx::Error> {
     let task = NewTask {
         kind: LOOK_TASK,
-        order_key: LOOK_TASK.to_owned(),
-        unique_key: Some(LOOK_TASK.to_owned()),
+        order_key: LOOK_TASK.name.to_owned(),
+        unique_key: Some(LOOK_TASK.name.to_owned()),
         payload: json!({}),
         run_at,
         attempts_max: 100,

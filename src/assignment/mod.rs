@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber};
 use crate::numbers::Rule;
+use crate::queue::{Lane, TaskKind};
 
 use self::choose::Why;
 
@@ -32,7 +33,7 @@ pub use store::{Waiting, count_waiting, page};
 pub use take::{Take, TakeError, take_in};
 
 /// The kind of task that looks at lines that wait, and at what became of those that were given.
-pub const LOOK_TASK: &str = "assignment.look";
+pub const LOOK_TASK: TaskKind = TaskKind::new("assignment.look", Lane::Local);
 
 /// Somebody who was not given a line, and why, as a stable code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

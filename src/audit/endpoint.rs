@@ -12,10 +12,10 @@ use sqlx::PgPool;
 use crate::audit::sealer::{POST_ATTEMPTS, POST_LIMIT};
 use crate::audit::store;
 use crate::config;
-use crate::queue::{Handler, NewTask, Outcome, Task};
+use crate::queue::{Handler, Lane, NewTask, Outcome, Task, TaskKind};
 
 /// The kind of the task that posts one seal.
-pub const POST_TASK: &str = "audit.post_seal";
+pub const POST_TASK: TaskKind = TaskKind::new("audit.post_seal", Lane::Background);
 
 /// Posts seals.
 pub struct Post {

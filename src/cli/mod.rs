@@ -27,6 +27,7 @@ pub mod rebuild;
 pub mod replay;
 pub mod retention;
 pub mod sandbox;
+pub mod sends;
 pub mod serve;
 mod signals;
 mod stage;
@@ -83,6 +84,8 @@ pub enum Command {
     Numbers(numbers::Args),
     /// Members who have opted out of a number of ours: list, set and clear them; what is done about it.
     OptOuts(opt_outs::Args),
+    /// Messages that are not sent yet, and why; those of which nobody knows whether they were.
+    Sends(sends::Args),
     /// Escalation policies: check and set them, see what is open, what would happen, what would have happened.
     Escalation(escalation::Args),
     /// Erase a person on request: at Twilio, and here.
@@ -112,6 +115,7 @@ impl Cli {
             Command::Handover(args) => handover::run(settings(file)?, &args).await,
             Command::Numbers(args) => numbers::run(settings(file)?, &args).await,
             Command::OptOuts(args) => opt_outs::run(settings(file)?, &args).await,
+            Command::Sends(args) => sends::run(settings(file)?, &args).await,
             Command::Escalation(args) => escalation::run(settings(file)?, &args).await,
             Command::Erase(args) => erase::run(settings(file)?, &args).await,
             Command::Sandbox(args) => sandbox::run(args).await,

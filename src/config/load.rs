@@ -11,6 +11,7 @@ use super::{
     Account, Config, DEFAULTS, OptOutPolicy, Retention, SignatureMode, TransferMethod, max_in_flight,
 };
 use crate::ids::PhoneNumber;
+use crate::queue::Lane;
 
 /// What is wrong with the settings: the key, and what is expected there.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +100,10 @@ impl Config {
         at_least_one("http.max_connections", self.http.max_connections)?;
         at_least_one("projection.workers", self.projection.workers)?;
         at_least_one("projection.batch", usize::from(self.projection.batch))?;
-        at_least_one("queue.concurrency", self.queue.concurrency)?;
+        for lane in Lane::ALL {
+            let key = format!("queue.concurrency.{}", lane.as_str());
+            at_least_one(&key, self.queue.concurrency.of(lane))?;
+        }
         at_least_one(
             "sweep.requests_per_minute",
             usize::try_from(self.sweep.requests_per_minute).unwrap_or(usize::MAX),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions};
 use sqlx::{Acquire as _, Connection as _, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::db::{ACQUIRE_TIMEOUT, within};
 use crate::ids::new_id;
+use crate::queue::Wake;
 
 /// How long the connection may be silent before it is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ const TELL_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct Notices {
     /// Tasks were put.
-    pub tasks: Arc<Notify>,
+    pub tasks: Arc<Wake>,
     /// Webhooks were stored, here or by another replica.
     pub webhooks: Arc<Notify>,
     /// Log entries were committed; the number only grows.
@@ -113,7 +114,7 @@ impl Notices {
         loop {
             match tokio::time::timeout(SILENCE, listener.try_recv()).await {
                 Ok(Ok(Some(notice))) if notice.payload() == self.teller.to_string() => {}
-                Ok(Ok(Some(notice))) => self.wake(notice.channel()),
+                Ok(Ok(Some(notice))) => self.wake(&notice),
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => within(ANSWER_LIMIT, sign_of_life(&mut listener)).await?,
@@ -181,9 +182,9 @@ impl Notices {
         Ok(())
     }
 
-    fn wake(&self, channel: &str) {
-        match channel {
-            crate::queue::CHANNEL => self.tasks.notify_one(),
+    fn wake(&self, notice: &PgNotification) {
+        match notice.channel() {
+            crate::queue::CHANNEL => self.tasks.wake(notice.payload()),
             crate::inbox::CHANNEL => self.webhooks.notify_waiters(),
             crate::events::CHANNEL => self.events.send_modify(|count| *count += 1),
             _ => {}
@@ -191,7 +192,7 @@ impl Notices {
     }
 
     fn wake_all(&self) {
-        self.tasks.notify_one();
+        self.tasks.wake_all();
         self.webhooks.notify_waiters();
         self.events.send_modify(|count| *count += 1);
     }

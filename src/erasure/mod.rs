@@ -26,14 +26,14 @@ use crate::events::{self, Kind, NewEvent, Via};
 use crate::ids::new_id;
 use crate::mirror::erase::person as mirror;
 use crate::person::{Person, Subject};
-use crate::queue::{self, NewTask};
+use crate::queue::{self, Lane, NewTask, TaskKind};
 use crate::{group_text, handover, outbox, transfer};
 
 pub use store::{find, page};
 pub use work::{BUDGET, Eraser};
 
 /// The kind of task that erases one person.
-pub const ERASE_TASK: &str = "erasure.run";
+pub const ERASE_TASK: TaskKind = TaskKind::new("erasure.run", Lane::Background);
 
 /// What is deleted at Twilio; each takes what stands before it too.
 #[derive(

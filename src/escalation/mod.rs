@@ -32,6 +32,7 @@ use uuid::Uuid;
 
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::people::Slug;
+use crate::queue::{Lane, TaskKind};
 
 use self::policy::Policy;
 use self::since::Since;
@@ -47,7 +48,7 @@ pub use store::{Filter, count_lines, document_of, find, find_policy, page, polic
 pub use work::Escalator;
 
 /// The kind of task that starts or withdraws the transfer of a step.
-pub const ACT_TASK: &str = "escalation.act";
+pub const ACT_TASK: TaskKind = TaskKind::new("escalation.act", Lane::Local);
 
 /// A policy as stored, in its newest version.
 #[derive(Debug, Clone, PartialEq, Eq)]

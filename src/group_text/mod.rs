@@ -18,6 +18,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::queue::{Lane, TaskKind};
+
 pub use choice::{Choice, IfExists};
 pub use follow::follow;
 pub use operations::{GroupTexts, NewGroupText, StartGroupTextError, Started};
@@ -26,9 +28,9 @@ pub use validate::{NewMember, Violation};
 pub use work::{Check, Create};
 
 /// The kind of task that creates the conversation at Twilio.
-pub const CREATE_TASK: &str = "group_text.create";
+pub const CREATE_TASK: TaskKind = TaskKind::new("group_text.create", Lane::Foreground);
 /// The kind of task that asks Twilio whether the group is ready.
-pub const CHECK_TASK: &str = "group_text.check";
+pub const CHECK_TASK: TaskKind = TaskKind::new("group_text.check", Lane::Foreground);
 
 /// Where a group text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -33,6 +33,7 @@ use uuid::Uuid;
 use crate::events::Via;
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
 use crate::people::Slug;
+use crate::queue::{Lane, TaskKind};
 
 use self::pace::Pace;
 
@@ -44,9 +45,9 @@ pub use verbs::{By, HandoverError, Verb};
 pub use work::{Return, Work};
 
 /// The kind of task that prepares a plan, runs it and follows it to its end.
-pub const WORK_TASK: &str = "handover.work";
+pub const WORK_TASK: TaskKind = TaskKind::new("handover.work", Lane::Foreground);
 /// The kind of task that begins the way back on the day.
-pub const RETURN_TASK: &str = "handover.return";
+pub const RETURN_TASK: TaskKind = TaskKind::new("handover.return", Lane::Local);
 
 /// Who does what no person does.
 const US: &str = "hookswitch";

@@ -25,6 +25,7 @@ use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::config;
 use crate::ids::PhoneNumber;
+use crate::queue::{Lane, TaskKind};
 use crate::twilio::model::AddressConfiguration;
 
 pub use findings::Send;
@@ -33,7 +34,7 @@ pub use store::{Filter, LineSend, Refusal, count_open, findings_of_conversation,
 pub use work::Repairer;
 
 /// The kind of task that makes one repair.
-pub const REPAIR_TASK: &str = "health.repair";
+pub const REPAIR_TASK: TaskKind = TaskKind::new("health.repair", Lane::Foreground);
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$item:meta])* $variant:ident = $text:literal,)* }) => {

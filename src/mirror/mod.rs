@@ -28,7 +28,7 @@ use sqlx::PgConnection;
 use crate::events::{Kind, NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, MessageSid};
 use crate::ledger::{Affected, Leases};
-use crate::queue::{self, NewTask};
+use crate::queue::{self, Lane, NewTask, TaskKind};
 use crate::{events, ledger};
 
 pub use change::{Change, Observed};
@@ -40,7 +40,7 @@ pub use store::{
 pub use version::{Stamp, Verdict, Version, Weighed};
 
 /// The kind of task that reads a conversation or a message at Twilio, since what is stored is in doubt.
-pub const READ_TASK: &str = "mirror.read";
+pub const READ_TASK: TaskKind = TaskKind::new("mirror.read", Lane::Background);
 
 /// What those who wait for a change of the mirror have to know, and who keeps a record of what changed it.
 #[derive(Debug, Default, PartialEq)]

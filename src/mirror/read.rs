@@ -389,6 +389,24 @@ pub async fn message(
     Ok(row.map(|row| message_row!(row)))
 }
 
+/// The SID of the message of a conversation in whose attributes this stands.
+pub async fn message_carrying(
+    conn: &mut PgConnection,
+    conversation_sid: &str,
+    text: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- mirror.message_carrying
+        select message_sid from message
+        where conversation_sid = $1 and position($2 in attributes) > 0 and removed_at is null
+        order by message_sid limit 1",
+        conversation_sid,
+        text,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// The receipts of some messages of a conversation.
 pub async fn receipts(
     conn: &mut PgConnection,

@@ -21,6 +21,9 @@ pub const STOP: &[&str] = &[
 ];
 pub const START: &[&str] = &["start", "yes", "unstop"];
 
+/// All that is space to [`str::trim`], for SQL.
+pub const SPACE: &str = "\u{9}\u{a}\u{b}\u{c}\u{d} \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+
 /// No word is longer: what has more is looked at no further.
 const LONGEST: usize = 11;
 
@@ -44,6 +47,15 @@ impl Keyword {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn space_is_what_is_trimmed() {
+        let space: String = (0..=u32::from(char::MAX))
+            .filter_map(char::from_u32)
+            .filter(|one| one.is_whitespace())
+            .collect();
+        assert_eq!(space, SPACE);
+    }
 
     #[test]
     fn a_keyword_stands_alone_in_any_case() {

@@ -27,6 +27,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::queue::{Lane, TaskKind};
+
 pub use crate::config::OptOutPolicy as Policy;
 pub use apply::Apply;
 pub use check::{Standing, standing};
@@ -40,15 +42,15 @@ pub use store::{Filter, of_conversation, page};
 pub use tasks::{put_resume, put_review};
 
 /// The kind of task that does what the policy says about an opt-out, in every conversation concerned.
-pub const APPLY_TASK: &str = "opt_out.apply";
+pub const APPLY_TASK: TaskKind = TaskKind::new("opt_out.apply", Lane::Local);
 /// The kind of task that finds out whom something was about whose member was not known.
-pub const RESOLVE_TASK: &str = "opt_out.resolve";
+pub const RESOLVE_TASK: TaskKind = TaskKind::new("opt_out.resolve", Lane::Local);
 /// The kind of task that closes a conversation.
-pub const CLOSE_TASK: &str = "opt_out.close";
+pub const CLOSE_TASK: TaskKind = TaskKind::new("opt_out.close", Lane::Foreground);
 /// The kind of task that compares what was done about opt-outs with what the policies say.
-pub const REVIEW_TASK: &str = "opt_out.review";
+pub const REVIEW_TASK: TaskKind = TaskKind::new("opt_out.review", Lane::Local);
 /// The kind of task that looks again at messages that are held. The outbox runs it.
-pub const RESUME_TASK: &str = "outbox.resume";
+pub const RESUME_TASK: TaskKind = TaskKind::new("outbox.resume", Lane::Foreground);
 
 /// By what we learnt of an opt-out, or of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]

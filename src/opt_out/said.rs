@@ -7,11 +7,11 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::opt_out::keywords::Keyword;
+use crate::opt_out::keywords::{self, Keyword};
 use crate::opt_out::store::{self, New, Pair};
 use crate::opt_out::{Source, find::Resolved};
 
-/// So many later words are looked at, the newest of them.
+/// So many later words are looked at, the newest of them. What was said last decides.
 const LATER_MAX: i64 = 200;
 
 /// A word by which a member opts out or in, or a refusal of Twilio that says so.
@@ -94,6 +94,8 @@ async fn said_after(
     pair: &Pair,
     since: Timestamp,
 ) -> Result<Vec<Word>, sqlx::Error> {
+    // No less than what `Keyword` takes for one, and little more.
+    let words = [keywords::STOP, keywords::START].concat();
     let rows = sqlx::query!(
         r#"-- opt_out.said_after
         with here as (
@@ -107,7 +109,7 @@ async fn said_after(
             from here
             join message on message.conversation_sid = here.conversation_sid
                         and (message.participant_sid = here.participant_sid or message.author = $3)
-            where message.removed_at is null and length(btrim(message.body, E' \t\r\n')) between 3 and 11
+            where message.removed_at is null and lower(btrim(message.body, $6)) = any($7)
             union all
             select receipt.delivery_receipt_sid, here.conversation_sid, here.participant_sid, here.proxy_address, null,
                    least(receipt.created_at, receipt.version_at)
@@ -127,6 +129,8 @@ async fn said_after(
         pair.address,
         since.to_sqlx() as _,
         LATER_MAX,
+        keywords::SPACE,
+        &words as _,
     )
     .fetch_all(conn)
     .await?;

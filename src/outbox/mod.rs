@@ -2,27 +2,34 @@
 //!
 //! Twilio has no idempotency key for messages, and an answer may be lost after the effect. So each carries its own id in
 //! its `Attributes`, and where it is not known whether one was sent, the newest messages are listed and looked through
-//! before anything is sent again ([`work`]). What a message shows is uploaded before it ([`media`]).
+//! before anything is sent again ([`work`]). What a message shows is uploaded before it ([`media`]). Where that does not tell, the
+//! mirror does in time, or a person ([`resolve`]).
 
 pub mod erase;
 mod held;
 pub mod media;
 mod operations;
+mod resolve;
 mod store;
 mod upload;
 mod work;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::queue::{Lane, TaskKind};
 
 pub use held::{Resume, look_at_held};
 pub use operations::{Extras, NewOutboundMessage, Outbox, PostError, SendError};
-pub use store::{find, page};
+pub use resolve::{ResolveError, Verdict, follow};
+pub use store::{count_unknown, find, page, page_of_open};
 pub use work::Send;
 
 /// The kind of task that sends one message.
-pub const SEND_TASK: &str = "outbox.send";
+pub const SEND_TASK: TaskKind = TaskKind::new("outbox.send", Lane::Foreground);
 
 /// The key in a message's `Attributes` under which its id stands.
 pub const ATTRIBUTE: &str = "hookswitch_send_id";
@@ -100,4 +107,19 @@ pub struct OutboundMessage {
     pub updated_at: Timestamp,
     /// When something of it was erased, if it was.
     pub erased_at: Option<Timestamp>,
+}
+
+/// Writes how a message ended. Its media is of no use after that.
+async fn update(conn: &mut PgConnection, message: &OutboundMessage) -> Result<(), sqlx::Error> {
+    store::update(conn, message).await?;
+    if message.media_count > 0 {
+        media::drop_content(conn, &message.conversation_sid, message.outbound_message_id).await?;
+    }
+    Ok(())
+}
+
+/// Which message of ours one at Twilio says that it is.
+fn sent_as(attributes: &str) -> Option<Uuid> {
+    let attributes: Map<String, Value> = serde_json::from_str(attributes).ok()?;
+    attributes.get(ATTRIBUTE)?.as_str()?.parse().ok()
 }

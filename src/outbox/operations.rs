@@ -212,12 +212,24 @@ pub(super) async fn tell(
     via: Via,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    tell_as(conn, message, kind, None, via, now).await
+}
+
+/// As [`tell`], where somebody else than who asked for the message did it.
+pub(super) async fn tell_as(
+    conn: &mut PgConnection,
+    message: &OutboundMessage,
+    kind: Kind,
+    actor: Option<&str>,
+    via: Via,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
     let mut event = NewEvent {
         kind,
         account_sid: AccountSid::try_from(message.account_sid.as_str()).ok(),
         conversation_sid: ConversationSid::try_from(message.conversation_sid.as_str()).ok(),
         subject: message.outbound_message_id.to_string(),
-        actor: Some(message.requested_by.clone()),
+        actor: Some(actor.unwrap_or(&message.requested_by).to_owned()),
         via,
         cause: None,
         occurred_at: now,

@@ -148,6 +148,30 @@ pub(super) async fn held(
     Ok(rows.into_iter().map(OutboundMessage::from).collect())
 }
 
+/// Those of these, by conversation and id, of which it is not known whether they were sent; locked.
+pub(super) async fn unknown(
+    conn: &mut PgConnection,
+    conversation_sids: &[&str],
+    ids: &[Uuid],
+) -> Result<Vec<OutboundMessage>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        "-- outbox.unknown
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
+               acknowledged_opt_out, held_since, waiting_error, waiting_since, state,
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
+        from outbound_message
+        where (conversation_sid, outbound_message_id) in (select * from unnest($1::text[], $2::uuid[]))
+          and state = 'needs_attention'
+        order by conversation_sid, outbound_message_id for update",
+        conversation_sids as _,
+        ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(OutboundMessage::from).collect())
+}
+
 /// The conversations in which something is held.
 pub(super) async fn conversations_held(conn: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
@@ -184,4 +208,44 @@ pub async fn page(
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(OutboundMessage::from).collect())
+}
+
+/// Messages that are on their way, or of which it is not known whether they were sent; the oldest first, those after `after`
+/// (a time and an id, for paging). `state`: only these.
+pub async fn page_of_open(
+    conn: &mut PgConnection,
+    state: Option<State>,
+    after: Option<(Timestamp, Uuid)>,
+    limit: i64,
+) -> Result<Vec<OutboundMessage>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        "-- outbox.page_of_open
+        select conversation_sid, outbound_message_id, account_sid, line, as_holder, author, body, attributes, media_count,
+               acknowledged_opt_out, held_since, waiting_error, waiting_since, state,
+               outcome_code, outcome_detail, message_sid, requested_by, created_at, updated_at, erased_at
+        from outbound_message
+        where state in ('queued', 'sending', 'needs_attention') and ($1::text is null or state = $1)
+          and ($2::timestamptz is null or (created_at, outbound_message_id) > ($2, $3::uuid))
+        order by created_at, outbound_message_id
+        limit $4",
+        state.map(State::as_str),
+        after.map(|(at, _)| at.to_sqlx()) as _,
+        after.map(|(_, id)| id) as _,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(OutboundMessage::from).collect())
+}
+
+/// How many need attention.
+pub async fn count_unknown(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"-- outbox.count_unknown
+        select count(*) as "count!" from outbound_message
+        where state in ('queued', 'sending', 'needs_attention') and state = 'needs_attention'"#
+    )
+    .fetch_one(conn)
+    .await
 }

@@ -12,9 +12,9 @@ use crate::clock::Clock;
 use crate::events::{Kind, Via};
 use crate::health::{self, Health};
 use crate::ids::ConversationSid;
-use crate::mirror::{Observed, project};
+use crate::mirror::{self, Observed, project};
 use crate::outbox::upload::{Uploaded, may_pass};
-use crate::outbox::{ATTRIBUTE, OutboundMessage, State, Waiting, media, operations, store};
+use crate::outbox::{ATTRIBUTE, OutboundMessage, State, Waiting, media, operations, sent_as, store, update};
 use crate::projection::read::Failure;
 use crate::queue::{self, Handler, Outcome, Task};
 use crate::twilio::conversations::Order;
@@ -88,19 +88,39 @@ impl Handler for Send {
             let Some(mut message) = store::find(conn, payload.outbound_message_id).await? else {
                 return Ok(());
             };
-            let (state, kind) = match message.state {
-                State::Queued => (State::Failed, Kind::SendFailed),
-                State::Sending => (State::NeedsAttention, Kind::SendNeedsAttention),
+            let (sid, id) = (message.conversation_sid.clone(), message.outbound_message_id);
+            let shown = match message.state {
+                State::Queued => None,
+                State::Sending => mirror::read::message_carrying(conn, &sid, &id.to_string()).await?,
                 State::Sent | State::Failed | State::NeedsAttention => return Ok(()),
             };
-            message.state = state;
-            message.waiting = None;
-            message.outcome_code = Some("given_up".to_owned());
-            message.outcome_detail = Some(format!("given up after {} attempts: {error}", task.attempts));
+            let kind = match (message.state, shown) {
+                (_, Some(message_sid)) => {
+                    message.settle_as_sent(&message_sid);
+                    Kind::SendSent
+                }
+                (State::Sending, None) => {
+                    message.give_up(State::NeedsAttention, task, error);
+                    Kind::SendNeedsAttention
+                }
+                (_, None) => {
+                    message.give_up(State::Failed, task, error);
+                    Kind::SendFailed
+                }
+            };
             message.updated_at = self.clock.now();
             update(conn, &message).await?;
             operations::tell(conn, &message, kind, Via::Worker, message.updated_at).await
         })
+    }
+}
+
+impl OutboundMessage {
+    fn give_up(&mut self, state: State, task: &Task, error: &str) {
+        self.state = state;
+        self.waiting = None;
+        self.outcome_code = Some("given_up".to_owned());
+        self.outcome_detail = Some(format!("given up after {} attempts: {error}", task.attempts));
     }
 }
 
@@ -300,11 +320,7 @@ impl Send {
                 source: Some("API".to_owned()),
             })
             .collect();
-        message.state = State::Sent;
-        message.message_sid = Some(sent.sid.to_string());
-        message.waiting = None;
-        message.outcome_code = None;
-        message.outcome_detail = None;
+        message.settle_as_sent(sent.sid.as_str());
         message.updated_at = now;
         let mut transaction = self.pool.begin().await?;
         projection::commit(&mut transaction, &observed, Via::Rest, None, now).await?;
@@ -357,15 +373,6 @@ impl Send {
     }
 }
 
-/// Writes how a message ended. Its media is of no use after that.
-async fn update(conn: &mut PgConnection, message: &OutboundMessage) -> Result<(), sqlx::Error> {
-    store::update(conn, message).await?;
-    if message.media_count > 0 {
-        media::drop_content(conn, &message.conversation_sid, message.outbound_message_id).await?;
-    }
-    Ok(())
-}
-
 fn of_line(message: &OutboundMessage) -> health::Send<'_> {
     health::Send {
         account_sid: &message.account_sid,
@@ -411,11 +418,6 @@ async fn look_for(
         }
     }
     Ok(Found::No)
-}
-
-fn sent_as(attributes: &str) -> Option<Uuid> {
-    let attributes: Map<String, Value> = serde_json::from_str(attributes).ok()?;
-    attributes.get(ATTRIBUTE)?.as_str()?.parse().ok()
 }
 
 fn attributes_of(message: &OutboundMessage) -> String {

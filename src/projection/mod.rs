@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use crate::assignment;
 use crate::events::Via;
 use crate::mirror::{self, Observed, Revisions};
-use crate::{escalation, group_text, opt_out};
+use crate::{escalation, group_text, opt_out, outbox};
 
 /// Commits what a source says within the caller's transaction. See [`mirror::commit`] for the parameters.
 /// Answers which causes said again what had been erased here.
@@ -36,6 +36,7 @@ pub async fn commit(
     }
     group_text::follow(conn, &committed.state_changed, via, now).await?;
     opt_out::follow(conn, observed, &committed.masked, via, now).await?;
+    outbox::follow(conn, observed, via, now).await?;
     assignment::follow(conn, &committed.stirred, via, now).await?;
     if committed.changed {
         escalation::follow(conn, observed, committed.state_changed.iter(), now).await?;

@@ -4,7 +4,11 @@
 //! oldest first. A claim is a lease with a fresh token: what the holder writes names the token, so that a worker that
 //! overslept changes nothing. A task that fails is tried again with growing delays up to its limit, then buried: it
 //! stays, with its last error, until a person deals with it.
+//!
+//! Each kind of task has its [`Lane`], and a process runs so many tasks at once in each: what needs the database alone goes on
+//! while Twilio hangs, and what somebody waits for does not stand behind what is read in the background.
 
+mod lane;
 mod retry;
 mod store;
 mod worker;
@@ -14,17 +18,19 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use lane::{Concurrency, Lane, TaskKind, Wake};
 pub use retry::backoff;
 pub use store::{Counts, counts, finish, is_held, put, requeue_dead};
 pub use worker::{Settings, Worker};
 
-/// The channel on which PostgreSQL tells workers that a task was put.
+/// The channel on which PostgreSQL tells workers that a task was put, and for which lane.
 pub const CHANNEL: &str = "hookswitch_task";
 
 /// A task about to be put.
 #[derive(Debug, Clone)]
 pub struct NewTask {
-    pub kind: &'static str,
+    pub kind: TaskKind,
+    /// Tasks that have it run one after the other. All of them are of one lane.
     pub order_key: String,
     /// At most one waiting task of a kind has it; putting another takes its payload and the earlier of both times.
     pub unique_key: Option<String>,

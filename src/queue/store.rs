@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 
 use crate::queue::{Lease, NewTask, Task};
 
-/// Puts a task within the caller's transaction and wakes the workers when that commits.
+/// Puts a task within the caller's transaction and wakes the workers of its lane when that commits, unless it is due so much
+/// later that they look before ([`SLEEP_MAX`]).
 pub async fn put(conn: &mut PgConnection, task: &NewTask, now: Timestamp) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "-- queue.put
@@ -15,14 +16,15 @@ pub async fn put(conn: &mut PgConnection, task: &NewTask, now: Timestamp) -> Res
             values ($1, $2, $3, $4, $5, $6, $7)
             on conflict (kind, unique_key) where state = 'ready' and unique_key is not null do update
             set payload = excluded.payload, run_at = least(task.run_at, excluded.run_at))
-        select pg_notify('hookswitch_task', '')",
-        task.kind,
+        select pg_notify('hookswitch_task', $8) where $5 <= $7 + interval '1 minute'",
+        task.kind.name,
         task.order_key,
         task.unique_key,
         task.payload,
         task.run_at.to_sqlx() as _,
         task.attempts_max,
         now.to_sqlx() as _,
+        task.kind.lane.as_str(),
     )
     .execute(conn)
     .await?;
@@ -207,7 +209,7 @@ pub(super) async fn bury(
     Ok(buried.rows_affected() == 1)
 }
 
-/// When the next task becomes due, or the next lease runs out.
+/// When the next task becomes due that does not wait for another of its order key, or the next lease runs out.
 pub(super) async fn next_due(
     conn: &mut PgConnection,
     kinds: &[&str],
@@ -215,7 +217,13 @@ pub(super) async fn next_due(
     let row = sqlx::query!(
         "-- queue.next_due
         select least(
-            (select min(run_at) from task where state = 'ready' and kind = any($1)),
+            (select run_at from task as candidate
+             where state = 'ready' and kind = any($1)
+               and not exists (select from task as other
+                   where other.order_key = candidate.order_key and other.state <> 'dead'
+                     and (other.task_id < candidate.task_id or other.state = 'running'))
+             order by run_at, task_id
+             limit 1),
             (select min(lease_expires_at) from task where state = 'running' and kind = any($1))) as at",
         kinds as _,
     )

@@ -6,25 +6,26 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
 use crate::clock::Clock;
 use crate::db::{self, is_passing};
-use crate::queue::{Handler, Outcome, Task, backoff, store};
+use crate::queue::{Concurrency, Handler, Lane, Outcome, Task, TaskKind, Wake, backoff, store};
 
 /// How long one of our own steps on the database may take; more than a living database ever needs, which has limits of
 /// its own.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest sleep between two looks, whatever the settings say. A task that is put with a due time later than that wakes
+/// nobody ([`store::put`]).
+const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How many tasks run at once in this process.
-    pub concurrency: usize,
+    pub concurrency: Concurrency,
     /// How long a claim lasts. It is extended while the task runs, so this is how long the work of a process that died
     /// waits for another one.
     pub lease: Duration,
@@ -37,7 +38,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            concurrency: 16,
+            concurrency: Concurrency::default(),
             lease: Duration::from_secs(20),
             run_time_limit: Duration::from_mins(2),
             poll: Duration::from_secs(5),
@@ -51,7 +52,7 @@ pub struct Worker {
     pool: PgPool,
     clock: Clock,
     handlers: Arc<HashMap<&'static str, Arc<dyn Handler>>>,
-    kinds: Arc<[&'static str]>,
+    kinds: Arc<[TaskKind]>,
     settings: Settings,
 }
 
@@ -59,29 +60,41 @@ impl Worker {
     pub fn new(
         pool: PgPool,
         clock: Clock,
-        handlers: Vec<(&'static str, Arc<dyn Handler>)>,
+        handlers: Vec<(TaskKind, Arc<dyn Handler>)>,
         settings: Settings,
     ) -> Self {
-        let handlers: HashMap<_, _> = handlers.into_iter().collect();
-        let kinds = handlers.keys().copied().collect();
+        let kinds = handlers.iter().map(|(kind, _)| *kind).collect();
+        let handlers = handlers.into_iter().map(|(kind, handler)| (kind.name, handler));
         Self {
             pool,
             clock,
-            handlers: Arc::new(handlers),
+            handlers: Arc::new(handlers.collect()),
             kinds,
             settings,
         }
     }
 
-    /// Works until cancelled, then finishes what is running.
-    pub async fn run(&self, wake: Arc<Notify>, cancel: CancellationToken) {
+    /// Works until cancelled, then finishes what is running. Each lane goes on by itself.
+    pub async fn run(&self, wake: Arc<Wake>, cancel: CancellationToken) {
+        let mut lanes = JoinSet::new();
+        for lane in Lane::ALL {
+            let (worker, wake, cancel) = (self.clone(), Arc::clone(&wake), cancel.clone());
+            let kinds = self.names(|kind| kind.lane == lane);
+            if !kinds.is_empty() {
+                lanes.spawn(async move { worker.run_lane(lane, &kinds, &wake, &cancel).await });
+            }
+        }
+        lanes.join_all().await;
+    }
+
+    async fn run_lane(&self, lane: Lane, kinds: &[&str], wake: &Wake, cancel: &CancellationToken) {
+        let concurrency = self.settings.concurrency.of(lane);
         let mut running = JoinSet::new();
         while !cancel.is_cancelled() {
-            let woken = wake.notified();
+            let woken = wake.of(lane).notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            let room = self.settings.concurrency - running.len();
-            let claimed = match self.claim(room).await {
+            let claimed = match self.claim(kinds, concurrency - running.len()).await {
                 Ok(tasks) => tasks,
                 Err(error) => {
                     warn!(
@@ -98,10 +111,14 @@ impl Worker {
                 running.spawn(async move { worker.run_one(task).await });
             }
             // It asked for as many as there is room for: where fewer came, no more can be claimed now.
-            let pause = self.pause(running.len()).await;
+            let pause = if running.len() < concurrency {
+                self.until_next(kinds).await
+            } else {
+                SLEEP_MAX
+            };
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = woken => {}
+                () = woken, if running.len() < concurrency => {}
                 Some(_) = running.join_next() => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -109,11 +126,20 @@ impl Worker {
         while running.join_next().await.is_some() {}
     }
 
+    fn names(&self, of: impl Fn(&TaskKind) -> bool) -> Vec<&'static str> {
+        self.kinds
+            .iter()
+            .filter(|kind| of(kind))
+            .map(|kind| kind.name)
+            .collect()
+    }
+
     /// Runs what is due, one after the other, until nothing is. Answers how many runs that took.
     pub async fn run_until_idle(&self) -> Result<usize, sqlx::Error> {
+        let kinds = self.names(|_| true);
         let mut runs = 0;
         loop {
-            let tasks = self.claim(1).await?;
+            let tasks = self.claim(&kinds, 1).await?;
             if tasks.is_empty() {
                 return Ok(runs);
             }
@@ -124,7 +150,7 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, limit: usize) -> Result<Vec<Task>, sqlx::Error> {
+    async fn claim(&self, kinds: &[&str], limit: usize) -> Result<Vec<Task>, sqlx::Error> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -132,33 +158,24 @@ impl Worker {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         db::within(STEP_LIMIT, async {
             let mut conn = self.pool.acquire().await?;
-            store::claim(
-                &mut conn,
-                &self.kinds,
-                limit,
-                now,
-                after(now, self.settings.lease),
-            )
-            .await
+            store::claim(&mut conn, kinds, limit, now, after(now, self.settings.lease)).await
         })
         .await
     }
 
-    async fn pause(&self, running: usize) -> Duration {
-        if running >= self.settings.concurrency {
-            return self.settings.poll;
-        }
+    async fn until_next(&self, kinds: &[&str]) -> Duration {
+        let longest = self.settings.poll.min(SLEEP_MAX);
         let next = db::within(STEP_LIMIT, async {
             let mut conn = self.pool.acquire().await?;
-            store::next_due(&mut conn, &self.kinds).await
+            store::next_due(&mut conn, kinds).await
         })
         .await;
         let until = match next {
             Ok(Some(at)) => Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO),
-            Ok(None) => self.settings.poll,
+            Ok(None) => longest,
             Err(_) => PAUSE,
         };
-        until.clamp(Duration::from_millis(5), self.settings.poll)
+        until.min(longest).max(Duration::from_millis(5))
     }
 
     async fn run_one(&self, task: Task) {

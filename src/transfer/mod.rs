@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{ConversationSid, Identity, PhoneNumber};
+use crate::queue::{Lane, TaskKind};
 
 pub use answer::DecideError;
 pub use assign::{Assigned, assign_in, coming_to};
@@ -42,9 +43,9 @@ pub use tell::tell_refused;
 pub use work::Swap;
 
 /// The kind of task that does the swap.
-pub const SWAP_TASK: &str = "transfer.swap";
+pub const SWAP_TASK: TaskKind = TaskKind::new("transfer.swap", Lane::Foreground);
 /// The kind of task that ends an offer which nobody answered.
-pub const EXPIRE_TASK: &str = "transfer.expire";
+pub const EXPIRE_TASK: TaskKind = TaskKind::new("transfer.expire", Lane::Local);
 
 /// Why a line changes hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -8,16 +8,17 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use hookswitch::clock::Clock;
 use hookswitch::db::Notices;
-use hookswitch::queue::{self, Counts, Handler, Lease, NewTask, Outcome, Settings, Task, Worker};
+use hookswitch::queue::{
+    self, Concurrency, Counts, Handler, Lane, Lease, NewTask, Outcome, Settings, Task, TaskKind, Wake, Worker,
+};
 use jiff::SignedDuration;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::database::{TestDatabase, database};
 
-const KIND: &str = "test.note";
+const KIND: TaskKind = TaskKind::new("test.note", Lane::Foreground);
 
 struct Queue {
     pool: PgPool,
@@ -40,7 +41,7 @@ impl Queue {
     }
 
     fn worker_with(&self, handler: Scripted, settings: Settings) -> Worker {
-        let handlers: Vec<(&'static str, Arc<dyn Handler>)> = vec![(KIND, Arc::new(handler))];
+        let handlers: Vec<(TaskKind, Arc<dyn Handler>)> = vec![(KIND, Arc::new(handler))];
         Worker::new(self.pool.clone(), self.clock.clone(), handlers, settings)
     }
 
@@ -189,12 +190,15 @@ async fn two_workers_at_once_never_run_two_tasks_of_one_key() {
             });
             handler.runs = Arc::clone(&runs);
             let settings = Settings {
-                concurrency: 8,
+                concurrency: Concurrency {
+                    foreground: 8,
+                    ..Concurrency::default()
+                },
                 poll: Duration::from_millis(20),
                 ..Settings::default()
             };
             let (worker, cancel) = (queue.worker_with(handler, settings), cancel.clone());
-            tokio::spawn(async move { worker.run(Arc::new(Notify::new()), cancel).await })
+            tokio::spawn(async move { worker.run(Arc::new(Wake::default()), cancel).await })
         })
         .collect();
     within_ten_seconds(|| async { queue.counts().await == Counts::default() }).await;
@@ -364,7 +368,7 @@ async fn of_tasks_with_one_unique_key_one_waits_at_most() {
 }
 
 /// Runs a worker by itself until it has run one task, and answers with how long that took after `put`.
-async fn time_to_run(queue: &Queue, wake: Arc<Notify>, poll: Duration, task: NewTask) -> Duration {
+async fn time_to_run(queue: &Queue, wake: Arc<Wake>, poll: Duration, task: NewTask) -> Duration {
     let handler = scripted(|_| async { Outcome::Done });
     let runs = Arc::clone(&handler.runs);
     let settings = Settings {
@@ -410,7 +414,13 @@ async fn without_a_notice_a_worker_looks_now_and_then() {
     let mut queue = Queue::start().await;
     queue.clock = Clock::ahead();
     let task = queue.task("a", "a1");
-    time_to_run(&queue, Arc::new(Notify::new()), Duration::from_millis(200), task).await;
+    time_to_run(
+        &queue,
+        Arc::new(Wake::default()),
+        Duration::from_millis(200),
+        task,
+    )
+    .await;
     assert_eq!(queue.counts().await, Counts::default());
 }
 
@@ -433,7 +443,7 @@ async fn a_worker_that_sleeps_wakes_for_the_next_task_that_becomes_due() {
     let cancel = CancellationToken::new();
     let running = tokio::spawn({
         let cancel = cancel.clone();
-        async move { worker.run(Arc::new(Notify::new()), cancel).await }
+        async move { worker.run(Arc::new(Wake::default()), cancel).await }
     });
     within_ten_seconds(|| async { !runs.lock().unwrap().is_empty() }).await;
     assert!(queue.clock.now() >= later.run_at);
@@ -472,4 +482,125 @@ async fn of_buried_tasks_for_the_same_thing_one_is_tried_again() {
     let runs = Arc::clone(&again.runs);
     queue.worker(again).run_until_idle().await.unwrap();
     assert_eq!(taken(&runs), ["third", "other"]);
+}
+
+#[tokio::test]
+async fn a_lane_that_hangs_holds_up_no_other() {
+    let mut queue = Queue::start().await;
+    queue.clock = Clock::ahead();
+    let runs: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kinds = Lane::ALL.map(|lane| TaskKind::new(lane.as_str(), lane));
+    let handlers = kinds.map(|kind| {
+        let mut handler = scripted(|task| async move {
+            if name_of(&task).starts_with("hangs") {
+                std::future::pending::<()>().await;
+            }
+            Outcome::Done
+        });
+        handler.runs = Arc::clone(&runs);
+        (kind, Arc::new(handler) as Arc<dyn Handler>)
+    });
+    let settings = Settings {
+        concurrency: Concurrency {
+            foreground: 2,
+            background: 1,
+            local: 1,
+        },
+        poll: Duration::from_mins(1),
+        ..Settings::default()
+    };
+    let worker = Worker::new(queue.pool.clone(), queue.clock.clone(), handlers.into(), settings);
+    let notices = Notices::default();
+    let cancel = CancellationToken::new();
+    let listening = tokio::spawn(notices.clone().listen(queue.pool.clone(), cancel.clone()));
+    let running = tokio::spawn({
+        let (wake, cancel) = (Arc::clone(&notices.tasks), cancel.clone());
+        async move { worker.run(wake, cancel).await }
+    });
+    let put = async |lane: Lane, name: &str| {
+        let task = NewTask {
+            kind: TaskKind::new(lane.as_str(), lane),
+            ..queue.task(name, name)
+        };
+        queue.put(&task).await;
+    };
+    let have_run = async |names: &[&str]| {
+        within_ten_seconds(|| async {
+            let mut runs = runs.lock().unwrap().clone();
+            runs.sort();
+            runs == names
+        })
+        .await;
+    };
+    put(Lane::Foreground, "hangs 1").await;
+    put(Lane::Foreground, "hangs 2").await;
+    put(Lane::Foreground, "never").await;
+    put(Lane::Background, "hangs 3").await;
+    put(Lane::Background, "never either").await;
+    have_run(&["hangs 1", "hangs 2", "hangs 3"]).await;
+    put(Lane::Local, "local 1").await;
+    put(Lane::Local, "local 2").await;
+    have_run(&["hangs 1", "hangs 2", "hangs 3", "local 1", "local 2"]).await;
+    running.abort();
+    cancel.cancel();
+    listening.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_sleeps_while_all_that_is_due_waits_for_what_runs() {
+    let mut queue = Queue::start().await;
+    queue.clock = Clock::ahead();
+    queue.put_all("a", &["hangs", "next"]).await;
+    let handler = scripted(|_| async {
+        std::future::pending::<()>().await;
+        Outcome::Done
+    });
+    let runs = Arc::clone(&handler.runs);
+    let settings = Settings {
+        poll: Duration::from_mins(1),
+        ..Settings::default()
+    };
+    let worker = queue.worker_with(handler, settings);
+    let running = tokio::spawn(async move {
+        worker
+            .run(Arc::new(Wake::default()), CancellationToken::new())
+            .await;
+    });
+    within_ten_seconds(|| async { !runs.lock().unwrap().is_empty() }).await;
+    let transactions = async || {
+        // What a connection did is counted a second later at most, once it does something else.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let sql = "select xact_commit from pg_stat_database where datname = current_database()";
+        let row = sqlx::raw_sql(sql).fetch_one(&queue.pool).await.unwrap();
+        row.get::<i64, _>(0)
+    };
+    let before = transactions().await;
+    let after = transactions().await;
+    assert!(after - before < 100, "{} looks in 1.5 s", after - before);
+    assert_eq!(taken(&runs), ["hangs"]);
+    running.abort();
+}
+
+#[tokio::test]
+async fn what_is_due_much_later_wakes_nobody_and_is_run_when_it_is_due() {
+    let mut queue = Queue::start().await;
+    queue.clock = Clock::ahead();
+    let mut listener = sqlx::postgres::PgListener::connect_with(&queue.pool)
+        .await
+        .unwrap();
+    listener.listen(queue::CHANNEL).await.unwrap();
+    let in_seconds = |seconds: i64, name: &str| NewTask {
+        run_at: queue.clock.now() + SignedDuration::from_secs(seconds),
+        ..queue.task(name, name)
+    };
+    queue.put(&in_seconds(61, "later")).await;
+    queue.put(&in_seconds(59, "soon")).await;
+    let notice = listener.recv().await.unwrap();
+    assert_eq!(notice.payload(), "foreground");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), listener.recv())
+            .await
+            .is_err(),
+        "one of the two wakes"
+    );
 }

@@ -12,7 +12,6 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,7 +28,7 @@ use crate::ids::Identity;
 use crate::outbox::BODY_MAX;
 use crate::people::Slug;
 use crate::projection::read::Reader;
-use crate::queue::{self, Handler, Worker};
+use crate::queue::{self, Handler, TaskKind, Wake, Worker};
 use crate::transfer::{self, Transfers};
 use crate::{db, mirror};
 
@@ -326,7 +325,7 @@ impl Desk {
             clock: self.handovers.clock.clone(),
             accounts: self.handovers.accounts.clone(),
         };
-        let also: [(&'static str, Arc<dyn Handler>); 1] = [(transfer::SWAP_TASK, Arc::new(swap))];
+        let also: [(TaskKind, Arc<dyn Handler>); 1] = [(transfer::SWAP_TASK, Arc::new(swap))];
         let plan = self
             .work_until(verb.id, &also, |plan, counts| {
                 plan.state != State::Running && counts.under_way() == 0
@@ -349,7 +348,7 @@ impl Desk {
     async fn work_until(
         &self,
         id: Uuid,
-        also: &[(&'static str, Arc<dyn Handler>)],
+        also: &[(TaskKind, Arc<dyn Handler>)],
         is_so: impl Fn(&Handover, &Counts) -> bool,
     ) -> anyhow::Result<Handover> {
         let reader = Reader {
@@ -357,7 +356,7 @@ impl Desk {
             clock: self.handovers.clock.clone(),
             accounts: self.handovers.accounts.clone(),
         };
-        let mut handlers: Vec<(&'static str, Arc<dyn Handler>)> = vec![
+        let mut handlers: Vec<(TaskKind, Arc<dyn Handler>)> = vec![
             (mirror::READ_TASK, Arc::new(reader)),
             (
                 handover::WORK_TASK,
@@ -378,7 +377,7 @@ impl Desk {
         let stop = self.shutdown.child_token();
         let working = tokio::spawn({
             let stop = stop.clone();
-            async move { worker.run(Arc::new(Notify::new()), stop).await }
+            async move { worker.run(Arc::new(Wake::default()), stop).await }
         });
         let mut progress = Progress::new();
         let found = self

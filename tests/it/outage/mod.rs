@@ -8,6 +8,7 @@ mod load;
 mod network;
 mod process;
 mod replicas;
+mod twilio;
 
 use std::collections::HashMap;
 use std::fs::Permissions;

@@ -3,6 +3,7 @@
 mod delivery;
 mod media;
 mod opt_out;
+mod unknown;
 
 use hookswitch::api::auth::{self, Scope};
 use hookswitch::ids::ConversationSid;
