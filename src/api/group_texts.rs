@@ -218,7 +218,7 @@ impl From<Member> for MemberBody {
     responses(
         (status = 202, description = "Taken; `Location` names it.", body = GroupTextBody),
         (status = 200, description = "There is one of the same numbers, and it is this.", body = GroupTextBody),
-        (status = 409, description = "`group_text_in_the_making`, `group_exists`, `no_free_number`.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`group_text_in_the_making`, `group_exists`, `no_free_number`, `team_unknown`.", body = crate::web::problem::ProblemBody, content_type = "application/problem+json"),
     ),
     security(("api_key" = ["group_texts:write"])),
 )]
@@ -347,6 +347,11 @@ impl From<StartGroupTextError> for Problem {
                 "group_exists",
                 "there is an open group of the same numbers, and Twilio allows one: see `if_exists`",
                 json!({ "conversation_sid": conversation_sid, "group_text_id": group_text_id }),
+            ),
+            StartGroupTextError::TeamUnknown { team } => conflict(
+                "team_unknown",
+                "there is no such team: see GET /v1/teams",
+                json!({ "team": team }),
             ),
             StartGroupTextError::NoFreeNumber {
                 team: None,

@@ -323,7 +323,7 @@ pub(super) async fn list(
 pub(super) struct ListOpenSends {
     /// Only these: `queued`, `sending` or `needs_attention`.
     #[serde(default)]
-    #[param(value_type = Option<Unsettled>)]
+    #[param(value_type = Option<Unsettled>, inline)]
     state: Field<Unsettled>,
     /// How many items at most: 1 to 200, 50 if not given.
     #[serde(default)]

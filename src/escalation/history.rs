@@ -69,6 +69,8 @@ struct Message {
     author: Option<String>,
     text: Option<String>,
     opts_out: bool,
+    /// Its author only said who has the line from now on.
+    introduces: bool,
 }
 
 /// Reads these conversations, all at once.
@@ -163,11 +165,13 @@ async fn load_messages(
         window.is_past,
         KEYWORD_MAX,
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
+    let introductions = introductions(conn, sids).await?;
     for row in rows {
         if let Some(conversation) = found.get_mut(&row.conversation_sid) {
             conversation.messages.push(Message {
+                introduces: introductions.contains(&row.message_sid),
                 sid: row.message_sid,
                 at: row.at.to_jiff(),
                 author: row.author,
@@ -183,6 +187,23 @@ async fn load_messages(
         conversation.complete_since = Some(first.map_or(window.from, |message| message.at));
     }
     Ok(())
+}
+
+/// The messages by which new holders introduced themselves.
+async fn introductions(conn: &mut PgConnection, sids: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
+    let messages = sqlx::query_scalar!(
+        r#"-- escalation.introductions
+        select message.message_sid as "message_sid!"
+        from transfer join outbound_message as message
+          on message.conversation_sid = transfer.conversation_sid
+         and message.outbound_message_id = transfer.introduction_send_id
+        where transfer.conversation_sid = any($1) and transfer.introduction_send_id is not null
+          and message.message_sid is not null"#,
+        sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(messages.into_iter().collect())
 }
 
 async fn load_failures(
@@ -253,6 +274,9 @@ impl Conversation {
             };
             let what = if ours.contains(author) {
                 written_by_us.insert(message.sid.as_str());
+                if message.introduces {
+                    continue;
+                }
                 What::Answer
             } else if PhoneNumber::try_from(author).is_ok() {
                 What::Inbound {

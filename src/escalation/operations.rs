@@ -253,8 +253,7 @@ pub async fn ask(
         updated_at: now,
         finished_at: None,
     };
-    let sid = escalation.conversation_sid.as_str();
-    watch::mark(conn, sid, escalation.line.as_str(), now).await?;
+    watch::mark(conn, &[About::of(&escalation).key], now).await?;
     if !store::insert_one(conn, &escalation).await? {
         return Err(already_open(conn, &escalation).await?);
     }
@@ -302,7 +301,7 @@ pub async fn stop(
         .await?
         .ok_or(StopError::NotFound)?;
     // Who looks at the line at this moment writes nothing of what it saw.
-    watch::mark(conn, found.conversation_sid.as_str(), found.line.as_str(), now).await?;
+    watch::mark(conn, &[About::of(&found).key], now).await?;
     let mut escalation = store::lock(conn, &found.conversation_sid, stop.escalation_id)
         .await?
         .ok_or(StopError::NotFound)?;

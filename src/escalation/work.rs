@@ -24,6 +24,7 @@ use crate::escalation::store::{self, Begun, Changed, StepRow};
 use crate::escalation::tell::{About, POLICY};
 use crate::events::{self, Kind, NewEvent};
 use crate::ids::{ConversationSid, Identity, new_id};
+use crate::queue::NewTask;
 use crate::{config, queue};
 
 /// How long a look may take before another one begins.
@@ -369,10 +370,9 @@ impl Plan {
             .map(|(_, event)| event)
             .collect();
         events::append(conn, &events).await?;
-        for (_, act) in self.acts.into_iter().filter(|(id, _)| is_ours(id)) {
-            queue::put(conn, &act.task(now), now).await?;
-        }
-        Ok(())
+        let acts = self.acts.into_iter().filter(|(id, _)| is_ours(id));
+        let tasks: Vec<NewTask> = acts.map(|(_, act)| act.task(now)).collect();
+        queue::put_all(conn, &tasks, now).await
     }
 }
 

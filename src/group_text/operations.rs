@@ -13,10 +13,10 @@ use crate::events::{self, Kind, NewEvent, Via};
 use crate::group_text::choice::{self, Choice, IfExists, Kept, Others};
 use crate::group_text::{CREATE_TASK, GroupText, NewMember, Origin, State, Violation, store, validate};
 use crate::ids::{AccountSid, ConversationSid, PhoneNumber, new_id};
-use crate::numbers;
 use crate::numbers::choose::tally;
 use crate::people::Slug;
 use crate::queue::{self, NewTask};
+use crate::{numbers, people};
 
 /// The operations, with what they need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub enum StartGroupTextError {
         conversation_sid: String,
         group_text_id: Option<Uuid>,
     },
+    #[error("no such team")]
+    TeamUnknown { team: Slug },
     #[error("no number of the team is free for this group")]
     NoFreeNumber {
         team: Option<Slug>,
@@ -206,6 +208,9 @@ impl GroupTexts {
                 }
             }
             let Some(number) = picked.number else {
+                if people::find_team(conn, team.as_str()).await?.is_none() {
+                    return Err(StartGroupTextError::TeamUnknown { team });
+                }
                 return Err(StartGroupTextError::NoFreeNumber {
                     team: Some(team),
                     numbers: tally(&picked.unfit),

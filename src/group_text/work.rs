@@ -462,7 +462,7 @@ impl Check {
             return Ok(Outcome::Wait(SignedDuration::from_secs(30)));
         };
         let began_at = self.clock.now();
-        let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
+        let revisions = mirror::standing(&mut conn, sid.as_str()).await?.revisions;
         let members = mirror::read::participants(&mut conn, sid.as_str()).await?;
         drop(conn);
 

@@ -197,7 +197,7 @@ impl Repairer {
     ) -> Result<bool, Failure> {
         let began_at = self.0.clock.now();
         let mut conn = self.0.pool.acquire().await?;
-        let revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
+        let revisions = mirror::standing(&mut conn, sid.as_str()).await?.revisions;
         let known = read::participants(&mut conn, sid.as_str()).await?;
         drop(conn);
         let changes = conversation(account, sid, &known, gone_now(&self.0.clock)).await?;

@@ -167,6 +167,8 @@ fn spans(sittings: &[Sitting], ended_at: Option<Timestamp>) -> Vec<Span> {
                 last.to = Some(from);
                 spans.push(next);
             }
+            // Somebody came and went at one instant: the line has not been there yet.
+            None if next.vacant => {}
             None => spans.push(next),
         }
     }
@@ -287,6 +289,17 @@ mod tests {
             "2026-01-02T10:00:08.1Z – 2026-01-02T11:00:00Z noor",
         ]
         "#);
+    }
+
+    #[test]
+    fn a_line_that_came_and_went_at_one_instant_has_not_been_there() {
+        let mut facts = vec![
+            fact(1, "2026-01-02T10:00:00.100Z", None, false),
+            fact(1, "2026-01-02T10:00:00.100Z", None, true),
+        ];
+        assert_eq!(told(&facts, None), [""; 0]);
+        facts.push(fact(2, "2026-01-02T10:00:08.100Z", Some("noor"), false));
+        assert_eq!(told(&facts, None), ["2026-01-02T10:00:08.1Z – … noor"]);
     }
 
     #[test]

@@ -240,11 +240,11 @@ fn cause_of(
     known: Option<&Tenure>,
     lease: Option<&(Uuid, Option<String>)>,
 ) -> (Cause, Option<Uuid>) {
-    if first {
-        return (Cause::Created, None);
-    }
     if span.vacant {
         return (Cause::Removed, None);
+    }
+    if first {
+        return (Cause::Created, None);
     }
     match (known.map(|tenure| (tenure.cause, tenure.transfer_id)), lease) {
         (Some((cause @ (Cause::Transfer | Cause::Upstream), transfer_id)), _) => (cause, transfer_id),

@@ -34,8 +34,7 @@ use crate::{events, ledger};
 pub use change::{Change, Observed};
 pub use fold::Revisions;
 pub use store::{
-    Inventory, Standing, inventory, inventory_from, mark_verified_as_of, revision_of_message,
-    revisions_of_conversation, standing,
+    Inventory, Standing, inventory, inventory_from, mark_verified_as_of, revision_of_message, standing,
 };
 pub use version::{Stamp, Verdict, Version, Weighed};
 

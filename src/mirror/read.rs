@@ -1,5 +1,7 @@
 //! Reading the mirror.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -148,6 +150,26 @@ pub async fn lock_conversation(
     Ok(row.map(|row| conversation_row!(row)))
 }
 
+/// As [`lock_conversation`], of many, in the order of their SIDs, which is that in which everybody locks several.
+pub async fn lock_conversations(
+    conn: &mut PgConnection,
+    sids: &[&str],
+) -> Result<Vec<ConversationRow>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- mirror.lock_conversations
+        select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
+               messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
+               autocreated, unverified_since, verified_at, first_seen_at, last_message_at, erased_at
+        from conversation where conversation_sid = any($1)
+        order by conversation_sid
+        for update"#,
+        sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| conversation_row!(row)).collect())
+}
+
 /// Which conversations to list; `None` takes any.
 #[derive(Debug, Clone, Default)]
 pub struct ConversationFilter {
@@ -249,22 +271,33 @@ pub async fn participants_of_many(
         .collect())
 }
 
-/// Whether a person is in the conversation now, on whatever line or on none.
-pub async fn is_member(
+/// Which of these (conversation, line, identity) are so that the person is in the conversation now, and not on that line; by
+/// their places.
+pub async fn elsewhere(
     conn: &mut PgConnection,
-    conversation_sid: &ConversationSid,
-    identity: &str,
-) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"-- mirror.is_member
-        select exists (select from participant
-                       where conversation_sid = $1 and identity = $2 and removed_at is null) as "is_member!""#,
-        conversation_sid.as_str(),
-        identity,
+    asked: &[(&str, &str, &str)],
+) -> Result<HashSet<usize>, sqlx::Error> {
+    let conversations: Vec<&str> = asked.iter().map(|(sid, _, _)| *sid).collect();
+    let lines: Vec<&str> = asked.iter().map(|(_, line, _)| *line).collect();
+    let identities: Vec<&str> = asked.iter().map(|(_, _, identity)| *identity).collect();
+    let places = sqlx::query_scalar!(
+        r#"-- mirror.elsewhere
+        select place as "place!"
+        from unnest($1::text[], $2::text[], $3::text[]) with ordinality as asked (conversation_sid, line, identity, place)
+        where exists (
+            select from participant
+            where participant.conversation_sid = asked.conversation_sid and participant.identity = asked.identity
+              and participant.removed_at is null and participant.projected_address is distinct from asked.line)"#,
+        &conversations as _,
+        &lines as _,
+        &identities as _,
     )
-    .fetch_one(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(row.is_member)
+    Ok(places
+        .into_iter()
+        .filter_map(|place| usize::try_from(place - 1).ok())
+        .collect())
 }
 
 macro_rules! message_row {

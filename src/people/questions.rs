@@ -48,6 +48,17 @@ pub async fn candidate(
     Ok(found.unwrap_or_else(|| Candidate::new(identity, None, at, needs)))
 }
 
+/// Those of these who have left by then.
+pub async fn left(
+    conn: &mut PgConnection,
+    identities: &[&str],
+    at: Timestamp,
+) -> Result<HashSet<Identity>, sqlx::Error> {
+    let agents = store::agents_of(conn, identities).await?;
+    let left = agents.into_iter().filter(|agent| agent.has_left(at));
+    Ok(left.map(|agent| agent.identity).collect())
+}
+
 /// Judges the members of a team, in the order of their identities.
 pub async fn candidates_of_team(
     conn: &mut PgConnection,

@@ -89,7 +89,7 @@ impl Reader {
             return Ok(Outcome::Done);
         }
         let known = mirror::read::participants(&mut conn, sid.as_str()).await?;
-        let mut revisions = mirror::revisions_of_conversation(&mut conn, sid.as_str()).await?;
+        let mut revisions = mirror::standing(&mut conn, sid.as_str()).await?.revisions;
         if let Some(message_sid) = &payload.message_sid {
             revisions
                 .extend(mirror::revision_of_message(&mut conn, sid.as_str(), message_sid.as_str()).await?);

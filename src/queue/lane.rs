@@ -64,7 +64,7 @@ impl Default for Concurrency {
         Self {
             foreground: 16,
             background: 6,
-            local: 6,
+            local: 3,
         }
     }
 }

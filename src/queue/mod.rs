@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use lane::{Concurrency, Lane, TaskKind, Wake};
 pub use retry::backoff;
-pub use store::{Counts, counts, finish, is_held, put, requeue_dead};
+pub use store::{Counts, counts, finish, finish_along, is_held, put, put_all, requeue_dead, take_along};
 pub use worker::{Settings, Worker};
 
 /// The channel on which PostgreSQL tells workers that a task was put, and for which lane.
@@ -50,6 +50,13 @@ pub struct Task {
     pub attempts: i32,
     pub attempts_max: i32,
     pub created_at: Timestamp,
+}
+
+/// A task that is done along with another one of its kind.
+#[derive(Debug, Clone)]
+pub struct Along {
+    pub task_id: i64,
+    pub payload: serde_json::Value,
 }
 
 /// The right to finish a task, until somebody else claims it.

@@ -19,6 +19,9 @@ use crate::queue::{Concurrency, Handler, Lane, Outcome, Task, TaskKind, Wake, ba
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The shortest sleep between two looks; and where somebody else holds what is due.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// The longest sleep between two looks, whatever the settings say. A task that is put with a due time later than that wakes
 /// nobody ([`store::put`]).
 const SLEEP_MAX: Duration = Duration::from_mins(1);
@@ -106,13 +109,14 @@ impl Worker {
                     continue;
                 }
             };
+            let found = !claimed.is_empty();
             for task in claimed {
                 let worker = self.clone();
                 running.spawn(async move { worker.run_one(task).await });
             }
             // It asked for as many as there is room for: where fewer came, no more can be claimed now.
             let pause = if running.len() < concurrency {
-                self.until_next(kinds).await
+                self.until_next(kinds, found).await
             } else {
                 SLEEP_MAX
             };
@@ -163,7 +167,7 @@ impl Worker {
         .await
     }
 
-    async fn until_next(&self, kinds: &[&str]) -> Duration {
+    async fn until_next(&self, kinds: &[&str], found: bool) -> Duration {
         let longest = self.settings.poll.min(SLEEP_MAX);
         let next = db::within(STEP_LIMIT, async {
             let mut conn = self.pool.acquire().await?;
@@ -171,11 +175,17 @@ impl Worker {
         })
         .await;
         let until = match next {
-            Ok(Some(at)) => Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO),
+            Ok(Some(at)) => Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default(),
             Ok(None) => longest,
             Err(_) => PAUSE,
         };
-        until.min(longest).max(Duration::from_millis(5))
+        // What is due and could not be claimed is held by somebody for a moment.
+        let shortest = if found || !until.is_zero() {
+            FIRST_PAUSE
+        } else {
+            HELD_PAUSE
+        };
+        until.min(longest).max(shortest)
     }
 
     async fn run_one(&self, task: Task) {

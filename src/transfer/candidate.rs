@@ -26,23 +26,62 @@ pub struct Candidate {
     pub briefed_at: Option<Timestamp>,
 }
 
-/// Writes the list of a new transfer; everybody on it waits.
+/// Somebody on the list of a new transfer.
+pub(super) struct New<'a> {
+    pub(super) transfer: &'a Transfer,
+    /// From 1.
+    pub(super) place: i32,
+    pub(super) identity: &'a Identity,
+    pub(super) offer_seconds: i64,
+    pub(super) stage: Stage,
+}
+
+/// What is so of somebody on a new list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// They were passed over, and why.
+    Skipped(&'static str),
+    Offered,
+    Waiting,
+}
+
+/// Writes the lists of new transfers.
 pub(super) async fn insert(
     conn: &mut PgConnection,
-    transfer: &Transfer,
-    list: &[(Identity, i64)],
+    list: &[New<'_>],
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let identities: Vec<&str> = list.iter().map(|(identity, _)| identity.as_str()).collect();
-    let seconds: Vec<i64> = list.iter().map(|(_, seconds)| *seconds).collect();
+    let sids: Vec<&str> = list
+        .iter()
+        .map(|one| one.transfer.conversation_sid.as_str())
+        .collect();
+    let ids: Vec<Uuid> = list.iter().map(|one| one.transfer.transfer_id).collect();
+    let places: Vec<i32> = list.iter().map(|one| one.place).collect();
+    let identities: Vec<&str> = list.iter().map(|one| one.identity.as_str()).collect();
+    let seconds: Vec<i64> = list.iter().map(|one| one.offer_seconds).collect();
+    let (states, reasons): (Vec<&str>, Vec<Option<&str>>) = list
+        .iter()
+        .map(|one| match one.stage {
+            Stage::Skipped(why) => ("skipped", Some(why)),
+            Stage::Offered => ("offered", None),
+            Stage::Waiting => ("waiting", None),
+        })
+        .unzip();
     sqlx::query!(
         "-- transfer.insert_candidates
-        insert into transfer_candidate (conversation_sid, transfer_id, place, identity, offer_seconds, state)
-        select $1, $2, place, identity, offer_seconds, 'waiting'
-        from unnest($3::text[], $4::bigint[]) with ordinality as wanted (identity, offer_seconds, place)",
-        transfer.conversation_sid.as_str(),
-        transfer.transfer_id,
+        insert into transfer_candidate (conversation_sid, transfer_id, place, identity, offer_seconds, state, reason, offered_at)
+        select conversation_sid, transfer_id, place, identity, offer_seconds, state, reason,
+               case state when 'offered' then $8::timestamptz end
+        from unnest($1::text[], $2::uuid[], $3::int4[], $4::text[], $5::bigint[], $6::text[], $7::text[])
+            as new (conversation_sid, transfer_id, place, identity, offer_seconds, state, reason)",
+        &sids as _,
+        &ids,
+        &places,
         &identities as _,
         &seconds,
+        &states as _,
+        &reasons as _,
+        now.to_sqlx() as _,
     )
     .execute(conn)
     .await?;

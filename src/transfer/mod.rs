@@ -2,7 +2,7 @@
 //! `transfer_method`.
 //!
 //! A transfer is offered (warm, escalation), to one person or to one after the other of a list, or begins at once. What
-//! people do is [`operations`] (start), [`take`] (force, release, handback) and [`answer`] (accept, decline, cancel); who
+//! people do is [`start`], [`take`] (force, release, handback) and [`answer`] (accept, decline, cancel); who
 //! may do it is [`people`]. The swap itself is [`work`]: read what is at Twilio, decide by the pure [`machine`], make one
 //! call, look again, until the reading says that the new holder has the line. Every line of it may be the last one that
 //! runs: the next run reads and goes on from what is.
@@ -17,6 +17,7 @@ mod expiry;
 pub mod machine;
 mod operations;
 pub mod people;
+mod start;
 mod step;
 mod store;
 mod take;

@@ -1,4 +1,6 @@
-//! Starting a transfer: what it stands on, whom it is for, and what it ends. Each operation is one transaction.
+//! What all that starts a transfer has in common: what it stands on, whom it is for, and what it ends.
+
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -7,11 +9,12 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config;
-use crate::events::{Kind as EventKind, Via};
+use crate::events::{self, Kind as EventKind, NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber, new_id};
+use crate::mirror::read::ConversationRow;
 use crate::queue::{self, NewTask};
 use crate::transfer::people::Chosen;
-use crate::transfer::tell::{tell, tell_with};
+use crate::transfer::tell::{entry, tell};
 use crate::transfer::{EXPIRE_TASK, Kind, SWAP_TASK, State, Transfer, candidate, people, store};
 use crate::{ledger, mirror};
 
@@ -120,6 +123,13 @@ pub(super) struct Ground {
     pub(super) holder: Option<String>,
 }
 
+impl Ground {
+    /// Conversation and line.
+    pub(super) fn key(&self) -> (&str, &str) {
+        (self.conversation_sid.as_str(), self.line.as_str())
+    }
+}
+
 /// What a new transfer says itself.
 pub(super) struct Draft {
     pub(super) kind: Kind,
@@ -134,73 +144,6 @@ pub(super) struct Draft {
 }
 
 impl Transfers {
-    /// Starts a transfer: an offer, or the swap at once.
-    pub async fn start(&self, new: NewTransfer) -> Result<Transfer, StartTransferError> {
-        let mut transaction = self.pool.begin().await?;
-        let transfer = self.start_in(&mut transaction, new).await?;
-        transaction.commit().await?;
-        Ok(transfer)
-    }
-
-    /// As [`Transfers::start`], within the caller's transaction.
-    pub async fn start_in(
-        &self,
-        conn: &mut PgConnection,
-        new: NewTransfer,
-    ) -> Result<Transfer, StartTransferError> {
-        let now = self.clock.now();
-        let ground = survey(conn, &new.conversation_sid, new.line.as_ref()).await?;
-        let turns = self.turns(&new);
-        check_kind(new.kind, &ground, &turns)?;
-        self.check_hops(conn, &ground, now).await?;
-        let passed = pass_over(conn, &ground, &turns, now).await?;
-        let Some((to, seconds)) = turns.get(passed.len()) else {
-            return Err(refusal_of_all(passed));
-        };
-        let offered = new.kind.is_offered();
-        let mut transfer = self.draft(
-            &ground,
-            Draft {
-                kind: new.kind,
-                to: Some(to.clone()),
-                requested_by: new.requested_by,
-                decided_as: None,
-                reason: new.reason,
-                note: new.note,
-                introduction: new.introduction,
-                offer_timeout: offered.then(|| SignedDuration::from_secs(*seconds)),
-            },
-            now,
-        );
-        make_way(conn, &ground, &mut transfer, new.if_open, now).await?;
-        store::insert(conn, &transfer).await?;
-        if offered {
-            candidate::insert(conn, &transfer, &turns).await?;
-            tell_passed(conn, &transfer, 1, &passed, Via::Api, now).await?;
-            let place = i32::try_from(passed.len() + 1).expect("a list has no more than a request holds");
-            offer(conn, &transfer, place, Via::Api, now).await?;
-        } else {
-            begin_swap(conn, &transfer, now).await?;
-        }
-        Ok(transfer)
-    }
-
-    /// Everybody who is to be asked, with the seconds that they have.
-    fn turns(&self, new: &NewTransfer) -> Vec<(Identity, i64)> {
-        let configured = match new.kind {
-            Kind::Escalation => self.settings.escalation_timeout,
-            _ => self.settings.offer_timeout,
-        };
-        let usual = new.offer_timeout.unwrap_or_else(|| signed(configured));
-        let seconds = |timeout: SignedDuration| timeout.as_secs().max(1);
-        let first = std::iter::once((new.to.clone(), seconds(usual)));
-        let others = new.then.iter().map(|turn| {
-            let timeout = turn.offer_timeout.unwrap_or(usual);
-            (turn.to.clone(), seconds(timeout))
-        });
-        first.chain(others).collect()
-    }
-
     /// How often a line changes hands is limited, so that it does not go round in circles.
     pub(super) async fn check_hops(
         &self,
@@ -208,17 +151,33 @@ impl Transfers {
         ground: &Ground,
         now: Timestamp,
     ) -> Result<(), StartTransferError> {
+        let refused = self.too_many_hops(conn, &[ground], now).await?.pop();
+        refused.flatten().map_or(Ok(()), Err)
+    }
+
+    /// As [`Transfers::check_hops`], of several: what stands against each.
+    pub(super) async fn too_many_hops(
+        &self,
+        conn: &mut PgConnection,
+        grounds: &[&Ground],
+        now: Timestamp,
+    ) -> Result<Vec<Option<StartTransferError>>, sqlx::Error> {
         let limit = self.settings.hops_per_hour;
         let window = SignedDuration::from_hours(1);
-        if limit == 0 {
-            return Ok(());
+        if limit == 0 || grounds.is_empty() {
+            return Ok(grounds.iter().map(|_| None).collect());
         }
-        let (sid, line) = (ground.conversation_sid.as_str(), ground.line.as_str());
-        let hops = store::hops_since(conn, sid, line, now - window).await?;
-        match next_hop(&hops, limit, window) {
-            Some(next_at) => Err(StartTransferError::TooManyHops { limit, next_at }),
-            None => Ok(()),
+        let keys: Vec<(&str, &str)> = grounds.iter().map(|ground| ground.key()).collect();
+        let mut hops: HashMap<(String, String), Vec<Timestamp>> = HashMap::new();
+        for (sid, line, at) in store::hops_since(conn, &keys, now - window).await? {
+            hops.entry((sid, line)).or_default().push(at);
         }
+        let of = |(sid, line): (&str, &str)| {
+            let hops = hops.get(&(sid.to_owned(), line.to_owned()))?;
+            next_hop(hops, limit, window)
+        };
+        let refused = |next_at| StartTransferError::TooManyHops { limit, next_at };
+        Ok(keys.into_iter().map(|key| of(key).map(refused)).collect())
     }
 
     pub(super) fn draft(&self, ground: &Ground, draft: Draft, now: Timestamp) -> Transfer {
@@ -279,94 +238,62 @@ pub(super) async fn survey(
     sid: &ConversationSid,
     line: Option<&PhoneNumber>,
 ) -> Result<Ground, StartTransferError> {
-    let conversation = mirror::read::lock_conversation(conn, sid)
-        .await?
-        .ok_or(StartTransferError::ConversationNotFound)?;
+    let found = survey_all(conn, &[(sid, line)]).await?;
+    found.into_iter().next().expect("as many as were asked for")
+}
+
+/// As [`survey`], of several conversations.
+pub(super) async fn survey_all(
+    conn: &mut PgConnection,
+    asked: &[(&ConversationSid, Option<&PhoneNumber>)],
+) -> Result<Vec<Result<Ground, StartTransferError>>, sqlx::Error> {
+    let sids: Vec<&str> = asked.iter().map(|(sid, _)| sid.as_str()).collect();
+    let conversations: HashMap<ConversationSid, ConversationRow> =
+        mirror::read::lock_conversations(conn, &sids)
+            .await?
+            .into_iter()
+            .map(|one| (one.conversation_sid.clone(), one))
+            .collect();
+    let mut lines: HashMap<String, Vec<(String, Option<String>)>> = HashMap::new();
+    for (sid, line, holder) in ledger::lines_of_many(conn, &sids).await? {
+        lines.entry(sid).or_default().push((line, holder));
+    }
+    Ok(asked
+        .iter()
+        .map(|(sid, line)| {
+            let lines = lines.get(sid.as_str()).map_or(&[][..], Vec::as_slice);
+            ground(conversations.get(*sid), lines, *line)
+        })
+        .collect())
+}
+
+fn ground(
+    conversation: Option<&ConversationRow>,
+    lines: &[(String, Option<String>)],
+    line: Option<&PhoneNumber>,
+) -> Result<Ground, StartTransferError> {
+    let conversation = conversation.ok_or(StartTransferError::ConversationNotFound)?;
     if conversation.is_over() {
         return Err(StartTransferError::ConversationClosed);
     }
-    let mut lines = ledger::lines_of(conn, sid.as_str()).await?;
-    if let Some(line) = line {
-        lines.retain(|(number, _)| number == line.as_str());
-    }
-    match lines.len() {
-        0 => Err(StartTransferError::LineNotFound),
-        1 => {
-            let (number, holder) = lines.remove(0);
-            let line =
-                PhoneNumber::try_from(number.as_str()).map_err(|_| StartTransferError::LineNotFound)?;
-            Ok(Ground {
-                conversation_sid: sid.clone(),
-                account_sid: conversation.account_sid,
-                line,
-                holder,
-            })
-        }
+    let is_asked = |(number, _): &&(String, _)| line.is_none_or(|line| number == line.as_str());
+    let lines: Vec<_> = lines.iter().filter(is_asked).collect();
+    match lines.as_slice() {
+        [] => Err(StartTransferError::LineNotFound),
+        [(number, holder)] => Ok(Ground {
+            conversation_sid: conversation.conversation_sid.clone(),
+            account_sid: conversation.account_sid.clone(),
+            line: PhoneNumber::try_from(number.as_str()).map_err(|_| StartTransferError::LineNotFound)?,
+            holder: holder.clone(),
+        }),
         _ => Err(StartTransferError::LineAmbiguous {
-            lines: lines.into_iter().map(|(number, _)| number).collect(),
+            lines: lines.into_iter().map(|(number, _)| number.clone()).collect(),
         }),
     }
 }
 
-fn check_kind(kind: Kind, ground: &Ground, turns: &[(Identity, i64)]) -> Result<(), StartTransferError> {
-    let holder = ground.holder.as_deref();
-    let is_holder = |(to, _): &(Identity, i64)| holder == Some(to.as_str());
-    if turns.iter().all(is_holder) {
-        return Err(StartTransferError::AlreadyHolder);
-    }
-    match (kind, holder) {
-        (Kind::Assign, Some(holder)) => Err(StartTransferError::Staffed {
-            holder: holder.to_owned(),
-        }),
-        (Kind::Cold | Kind::Warm | Kind::Escalation, None) => Err(StartTransferError::Unstaffed),
-        (Kind::Assign, None)
-        | (Kind::Cold | Kind::Warm | Kind::Escalation, Some(_))
-        | (Kind::Force | Kind::Release | Kind::Handback, _) => Ok(()),
-    }
-}
-
-/// Who at the head of a list cannot be given the line, and why.
-async fn pass_over(
-    conn: &mut PgConnection,
-    ground: &Ground,
-    turns: &[(Identity, i64)],
-    now: Timestamp,
-) -> Result<Vec<Passed>, sqlx::Error> {
-    let chosen = if turns.len() > 1 {
-        Chosen::OfList
-    } else {
-        Chosen::Alone
-    };
-    let mut passed = Vec::new();
-    for (to, _) in turns {
-        let why = why_not(
-            conn,
-            &ground.conversation_sid,
-            &ground.line,
-            ground.holder.as_deref(),
-            to,
-            (chosen, now),
-        )
-        .await?;
-        match why {
-            Some(why) => passed.push(Passed { to: to.clone(), why }),
-            None => break,
-        }
-    }
-    Ok(passed)
-}
-
-/// One who was named alone is refused in words of their own.
-fn refusal_of_all(passed: Vec<Passed>) -> StartTransferError {
-    match passed.as_slice() {
-        [only] if only.why == IN_GROUP => StartTransferError::TargetInGroup,
-        [only] if only.why == HOLDS_IT => StartTransferError::AlreadyHolder,
-        _ => StartTransferError::NobodyFree { passed },
-    }
-}
-
-const IN_GROUP: &str = "target_in_group";
-const HOLDS_IT: &str = "already_holder";
+pub(super) const IN_GROUP: &str = "target_in_group";
+pub(super) const HOLDS_IT: &str = "already_holder";
 
 /// Why somebody cannot be given a line now, if they cannot.
 pub(super) async fn why_not(
@@ -393,15 +320,8 @@ pub(super) async fn is_elsewhere(
     line: &PhoneNumber,
     to: &Identity,
 ) -> Result<bool, sqlx::Error> {
-    if !mirror::read::is_member(conn, sid, to.as_str()).await? {
-        return Ok(false);
-    }
-    let members = mirror::read::participants(conn, sid.as_str()).await?;
-    Ok(members.iter().any(|member| {
-        member.removed_at.is_none()
-            && member.identity.as_deref() == Some(to.as_str())
-            && member.projected_address.as_deref() != Some(line.as_str())
-    }))
+    let asked = (sid.as_str(), line.as_str(), to.as_str());
+    Ok(!mirror::read::elsewhere(conn, &[asked]).await?.is_empty())
 }
 
 /// Ends an offer of the line that still stands in favour of a new transfer. A swap is not interrupted by this.
@@ -412,8 +332,20 @@ pub(super) async fn make_way(
     if_open: IfOpen,
     now: Timestamp,
 ) -> Result<(), StartTransferError> {
-    let open = store::open_on_line(conn, &ground.conversation_sid, ground.line.as_str()).await?;
-    let Some(open) = open else { return Ok(()) };
+    match store::open_on_line(conn, &ground.conversation_sid, ground.line.as_str()).await? {
+        Some(open) => make_way_of(conn, open, new, if_open, now).await,
+        None => Ok(()),
+    }
+}
+
+/// As [`make_way`], of a transfer that was seen to be open.
+pub(super) async fn make_way_of(
+    conn: &mut PgConnection,
+    open: Transfer,
+    new: &mut Transfer,
+    if_open: IfOpen,
+    now: Timestamp,
+) -> Result<(), StartTransferError> {
     let Some(open) = store::lock(conn, open.transfer_id).await? else {
         return Ok(());
     };
@@ -488,13 +420,27 @@ pub(super) async fn tell_passed(
     via: Via,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    for (place, Passed { to, why }) in (first_place..).zip(passed) {
-        candidate::skip(conn, transfer, place, why).await?;
-        let facts = json!({ "skipped": to, "why": why });
-        let kind = EventKind::TransferSkipped;
-        tell_with(conn, transfer, kind, "hookswitch", via, facts, now).await?;
+    for (place, passed) in (first_place..).zip(passed) {
+        candidate::skip(conn, transfer, place, passed.why).await?;
     }
-    Ok(())
+    let entries: Vec<_> = passed
+        .iter()
+        .map(|one| skipped(transfer, one, via, now))
+        .collect();
+    events::append(conn, &entries).await
+}
+
+/// What is told of somebody who was passed over.
+pub(super) fn skipped(transfer: &Transfer, passed: &Passed, via: Via, now: Timestamp) -> NewEvent {
+    let facts = json!({ "skipped": passed.to, "why": passed.why });
+    entry(
+        transfer,
+        EventKind::TransferSkipped,
+        "hookswitch",
+        via,
+        facts,
+        now,
+    )
 }
 
 /// It is the turn of the one at a place, to whom the transfer already is.
@@ -506,7 +452,14 @@ pub(super) async fn offer(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     candidate::offer(conn, transfer, place, now).await?;
-    let task = NewTask {
+    queue::put(conn, &expire_task(transfer, place, now), now).await?;
+    let (kind, by) = (EventKind::TransferOffered, &transfer.requested_by);
+    tell(conn, transfer, kind, by, via, now).await
+}
+
+/// Ends the turn of the one at a place when their time is over.
+pub(super) fn expire_task(transfer: &Transfer, place: i32, now: Timestamp) -> NewTask {
+    NewTask {
         kind: EXPIRE_TASK,
         // A timer for each turn: the one of an earlier turn comes in its time, and finds nothing due.
         order_key: format!("transfer:{}:{place}", transfer.transfer_id),
@@ -514,10 +467,7 @@ pub(super) async fn offer(
         payload: json!({ "transfer_id": transfer.transfer_id }),
         run_at: transfer.offer_expires_at.unwrap_or(now),
         attempts_max: 100,
-    };
-    queue::put(conn, &task, now).await?;
-    let (kind, by) = (EventKind::TransferOffered, &transfer.requested_by);
-    tell(conn, transfer, kind, by, via, now).await
+    }
 }
 
 /// The swap of a transfer that nobody has to accept begins.
@@ -536,7 +486,11 @@ pub(super) async fn put_swap(
     transfer: &Transfer,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let task = NewTask {
+    queue::put(conn, &swap_task(transfer, now), now).await
+}
+
+pub(super) fn swap_task(transfer: &Transfer, now: Timestamp) -> NewTask {
+    NewTask {
         kind: SWAP_TASK,
         // In the order of the conversation's other work: a message must not be written in the middle of a swap.
         order_key: format!("conversation:{}", transfer.conversation_sid),
@@ -545,8 +499,7 @@ pub(super) async fn put_swap(
         run_at: now,
         // The deadline of the swap ends it, not the number of attempts.
         attempts_max: i32::MAX,
-    };
-    queue::put(conn, &task, now).await
+    }
 }
 
 pub(super) fn signed(duration: std::time::Duration) -> SignedDuration {

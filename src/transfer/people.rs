@@ -3,6 +3,8 @@
 //! Everybody is taken at their word, for the key says which program calls and the program knows who is logged in. A
 //! supervisor is whoever calls with a key that has the scope `transfers:supervise`.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -67,32 +69,57 @@ pub enum Chosen {
     OfList,
 }
 
+/// Those of these to whom no line can be given, whoever names them: they have left, or were erased. Nothing stands against
+/// somebody whom nobody has added to the people.
+pub async fn gone(
+    conn: &mut PgConnection,
+    people: &[&Identity],
+    now: Timestamp,
+) -> Result<HashSet<Identity>, sqlx::Error> {
+    let identities: Vec<&str> = people.iter().map(|person| person.as_str()).collect();
+    let mut gone = questions::left(conn, &identities, now).await?;
+    let erased = people.iter().filter(|person| is_pseudonym(person.as_str()));
+    gone.extend(erased.map(|person| (*person).clone()));
+    Ok(gone)
+}
+
 /// Why somebody cannot be offered, or given, a line now, as a stable code: `left`, and of a list also `away` and
-/// `at_capacity`. Nothing stands against somebody whom nobody has added to the people.
+/// `at_capacity`.
 pub async fn unavailable(
     conn: &mut PgConnection,
     person: &Identity,
     chosen: Chosen,
     now: Timestamp,
 ) -> Result<Option<&'static str>, sqlx::Error> {
+    match chosen {
+        Chosen::Alone => {
+            let gone = gone(conn, &[person], now).await?;
+            Ok(gone.contains(person).then_some(LEFT))
+        }
+        Chosen::OfList => unavailable_of_list(conn, person, now).await,
+    }
+}
+
+async fn unavailable_of_list(
+    conn: &mut PgConnection,
+    person: &Identity,
+    now: Timestamp,
+) -> Result<Option<&'static str>, sqlx::Error> {
     if is_pseudonym(person.as_str()) {
         return Ok(Some(LEFT));
     }
     let needs = Needs {
-        capacity: chosen == Chosen::OfList,
+        capacity: true,
         ..Needs::default()
     };
     let judged = questions::candidate(conn, person.as_str(), now, &needs).await?;
     match judged.skipped {
-        Some(why @ Unavailable::Left { .. }) => Ok(Some(why.code())),
-        Some(why @ (Unavailable::Away { .. } | Unavailable::AtCapacity { .. }))
-            if chosen == Chosen::OfList =>
-        {
-            Ok(Some(why.code()))
-        }
+        Some(
+            why @ (Unavailable::Left { .. } | Unavailable::Away { .. } | Unavailable::AtCapacity { .. }),
+        ) => Ok(Some(why.code())),
         Some(_) => Ok(None),
         None => {
-            let Some(one) = judged.person.filter(|_| chosen == Chosen::OfList) else {
+            let Some(one) = judged.person else {
                 return Ok(None);
             };
             let Some(capacity) = one.agent.profile.capacity else {
@@ -108,7 +135,7 @@ pub async fn unavailable(
 
 const AT_CAPACITY: &str = "at_capacity";
 /// Who was erased is nobody any more.
-const LEFT: &str = "left";
+pub(super) const LEFT: &str = "left";
 
 #[cfg(test)]
 mod tests {

@@ -98,31 +98,58 @@ fn word<T: DeserializeOwned>(text: &str) -> T {
 }
 
 pub(super) async fn insert(conn: &mut PgConnection, transfer: &Transfer) -> Result<(), sqlx::Error> {
+    insert_all(conn, std::slice::from_ref(transfer)).await
+}
+
+pub(super) async fn insert_all(conn: &mut PgConnection, transfers: &[Transfer]) -> Result<(), sqlx::Error> {
+    let text = |of: fn(&Transfer) -> &str| transfers.iter().map(of).collect::<Vec<&str>>();
+    let maybe = |of: fn(&Transfer) -> Option<&str>| transfers.iter().map(of).collect::<Vec<Option<&str>>>();
+    let at = |of: fn(&Transfer) -> Option<Timestamp>| {
+        let times = transfers
+            .iter()
+            .map(|one| of(one).map(jiff_sqlx::ToSqlx::to_sqlx));
+        times.collect::<Vec<_>>()
+    };
+    let ids: Vec<Uuid> = transfers.iter().map(|one| one.transfer_id).collect();
+    let supersedes: Vec<Option<Uuid>> = transfers.iter().map(|one| one.supersedes).collect();
+    // A column of lists is one of JSON on its way, for SQL knows no list of lists of unequal length.
+    let displaced: Vec<serde_json::Value> = transfers
+        .iter()
+        .map(|one| serde_json::json!(one.displaced))
+        .collect();
     sqlx::query!(
         "-- transfer.insert
         insert into transfer (transfer_id, conversation_sid, account_sid, line, kind, from_holder, to_holder, state,
             requested_by, reason, note, offer_expires_at, swap_deadline_at, created_at, updated_at, decided_as, supersedes,
-            introduction, displaced, contested_from)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17, $18, $19)",
-        transfer.transfer_id,
-        transfer.conversation_sid.as_str(),
-        transfer.account_sid,
-        transfer.line.as_str(),
-        transfer.kind.as_str(),
-        transfer.from_holder,
-        transfer.to(),
-        transfer.state.as_str(),
-        transfer.requested_by,
-        transfer.reason,
-        transfer.note,
-        transfer.offer_expires_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
-        transfer.swap_deadline_at.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
-        transfer.created_at.to_sqlx() as _,
-        transfer.decided_as,
-        transfer.supersedes,
-        transfer.introduction,
-        &transfer.displaced as _,
-        transfer.contested_from.map(jiff_sqlx::ToSqlx::to_sqlx) as _,
+            introduction, contested_from, displaced)
+        select transfer_id, conversation_sid, account_sid, line, kind, from_holder, to_holder, state, requested_by, reason, note,
+            offer_expires_at, swap_deadline_at, created_at, created_at, decided_as, supersedes, introduction, contested_from,
+            array(select who from jsonb_array_elements_text(displaced) with ordinality as one (who, place) order by place)
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                    $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[], $16::uuid[],
+                    $17::text[], $18::timestamptz[], $19::jsonb[])
+            as new (transfer_id, conversation_sid, account_sid, line, kind, from_holder, to_holder, state, requested_by, reason,
+                    note, offer_expires_at, swap_deadline_at, created_at, decided_as, supersedes, introduction, contested_from,
+                    displaced)",
+        &ids,
+        &text(|one| one.conversation_sid.as_str()) as _,
+        &text(|one| &one.account_sid) as _,
+        &text(|one| one.line.as_str()) as _,
+        &text(|one| one.kind.as_str()) as _,
+        &maybe(|one| one.from_holder.as_deref()) as _,
+        &maybe(Transfer::to) as _,
+        &text(|one| one.state.as_str()) as _,
+        &text(|one| &one.requested_by) as _,
+        &maybe(|one| one.reason.as_deref()) as _,
+        &maybe(|one| one.note.as_deref()) as _,
+        &at(|one| one.offer_expires_at) as _,
+        &at(|one| one.swap_deadline_at) as _,
+        &at(|one| Some(one.created_at)) as _,
+        &maybe(|one| one.decided_as.as_deref()) as _,
+        &supersedes as _,
+        &maybe(|one| one.introduction.as_deref()) as _,
+        &at(|one| one.contested_from) as _,
+        &displaced,
     )
     .execute(conn)
     .await?;
@@ -219,22 +246,41 @@ pub(super) async fn open_on_line(
     conversation_sid: &ConversationSid,
     line: &str,
 ) -> Result<Option<Transfer>, sqlx::Error> {
-    let row = sqlx::query_as!(
+    Ok(open_on_lines(conn, &[(conversation_sid.as_str(), line)])
+        .await?
+        .pop())
+}
+
+/// As [`open_on_line`], of many lines; those that have none are left out.
+pub(super) async fn open_on_lines(
+    conn: &mut PgConnection,
+    lines: &[(&str, &str)],
+) -> Result<Vec<Transfer>, sqlx::Error> {
+    let (sids, lines): (Vec<&str>, Vec<&str>) = lines.iter().copied().unzip();
+    let rows = sqlx::query_as!(
         Row,
-        r#"-- transfer.open_on_line
-        select transfer_id, account_sid, conversation_sid as "conversation_sid: ConversationSid", line as "line: PhoneNumber",
-               kind, from_holder, to_holder as "to_holder: Identity", state, requested_by, decided_by, decided_as, supersedes,
-               superseded_by, reason, note, introduction, introduction_send_id,
-               displaced as "displaced: Vec<Option<String>>", waiting_for, waiting_error, waiting_since,
-               outcome_code, outcome_detail, method, offer_expires_at, swap_deadline_at, contested_from, contested_to,
-               created_at, updated_at, finished_at
-        from transfer where conversation_sid = $1 and line = $2 and finished_at is null"#,
-        conversation_sid.as_str(),
-        line,
+        r#"-- transfer.open_on_lines
+        select open.transfer_id as "transfer_id!", open.account_sid as "account_sid!",
+               open.conversation_sid as "conversation_sid!: ConversationSid", open.line as "line!: PhoneNumber",
+               open.kind as "kind!", open.from_holder, open.to_holder as "to_holder: Identity", open.state as "state!",
+               open.requested_by as "requested_by!", open.decided_by, open.decided_as, open.supersedes, open.superseded_by,
+               open.reason, open.note, open.introduction, open.introduction_send_id,
+               open.displaced as "displaced!: Vec<Option<String>>", open.waiting_for, open.waiting_error, open.waiting_since,
+               open.outcome_code, open.outcome_detail, open.method, open.offer_expires_at, open.swap_deadline_at,
+               open.contested_from, open.contested_to, open.created_at as "created_at!", open.updated_at as "updated_at!",
+               open.finished_at
+        from unnest($1::text[], $2::text[]) as wanted (conversation_sid, line)
+        cross join lateral (
+            select * from transfer
+            where transfer.conversation_sid = wanted.conversation_sid and transfer.line = wanted.line
+              and transfer.finished_at is null
+            limit 1) as open"#,
+        &sids as _,
+        &lines as _,
     )
-    .fetch_optional(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(row.map(Transfer::from))
+    Ok(rows.into_iter().map(Transfer::from).collect())
 }
 
 /// Which transfers to list; `None` takes any.
@@ -322,23 +368,27 @@ pub(super) async fn coming_to(conn: &mut PgConnection, identity: &str) -> Result
     .await
 }
 
-/// When a line changed hands after a moment, oldest first.
+/// When lines changed hands after a moment: conversation, line, and time, oldest first.
 pub(super) async fn hops_since(
     conn: &mut PgConnection,
-    conversation_sid: &str,
-    line: &str,
+    lines: &[(&str, &str)],
     since: Timestamp,
-) -> Result<Vec<Timestamp>, sqlx::Error> {
-    let rows = sqlx::query_scalar!(
+) -> Result<Vec<(String, String, Timestamp)>, sqlx::Error> {
+    let (sids, lines): (Vec<&str>, Vec<&str>) = lines.iter().copied().unzip();
+    let rows = sqlx::query!(
         r#"-- transfer.hops_since
-        select finished_at as "finished_at!" from transfer
-        where conversation_sid = $1 and line = $2 and state = 'completed' and method <> 'none' and finished_at > $3
+        select conversation_sid, line, finished_at as "finished_at!" from transfer
+        where (conversation_sid, line) in (select * from unnest($1::text[], $2::text[]))
+          and state = 'completed' and method <> 'none' and finished_at > $3
         order by finished_at"#,
-        conversation_sid,
-        line,
+        &sids as _,
+        &lines as _,
         since.to_sqlx() as _,
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(jiff_sqlx::Timestamp::to_jiff).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.conversation_sid, row.line, row.finished_at.to_jiff()))
+        .collect())
 }

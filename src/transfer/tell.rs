@@ -30,6 +30,18 @@ pub(super) async fn tell_with(
     facts: Value,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    events::append(conn, &[entry(transfer, kind, actor, via, facts, now)]).await
+}
+
+/// The entry itself.
+pub(super) fn entry(
+    transfer: &Transfer,
+    kind: EventKind,
+    actor: &str,
+    via: Via,
+    facts: Value,
+    now: Timestamp,
+) -> NewEvent {
     let waiting = transfer.waiting.as_ref();
     let mut data = json!({
         "transfer_id": transfer.transfer_id,
@@ -52,7 +64,7 @@ pub(super) async fn tell_with(
     if let (Some(data), Value::Object(facts)) = (data.as_object_mut(), facts) {
         data.extend(facts);
     }
-    let event = NewEvent {
+    NewEvent {
         kind,
         account_sid: AccountSid::try_from(transfer.account_sid.as_str()).ok(),
         conversation_sid: Some(transfer.conversation_sid.clone()),
@@ -63,8 +75,7 @@ pub(super) async fn tell_with(
         occurred_at: now,
         recorded_at: now,
         data,
-    };
-    events::append(conn, &[event]).await
+    }
 }
 
 /// Writes down that somebody asked for something and was refused. `subject` is the transfer's id, or the conversation's

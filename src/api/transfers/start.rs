@@ -24,7 +24,7 @@ const CANDIDATES_MAX: usize = 20;
 
 /// How a line may be given by whoever asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub(super) enum Asking {
     /// Nobody holds the line; somebody gets it at once.
     Assign,
@@ -34,6 +34,25 @@ pub(super) enum Asking {
     Warm,
     /// A supervisor is offered it, with less time to answer.
     Escalation,
+}
+
+impl TryFrom<String> for Asking {
+    type Error = &'static str;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        match word.as_str() {
+            "assign" => Ok(Self::Assign),
+            "cold" => Ok(Self::Cold),
+            "warm" => Ok(Self::Warm),
+            "escalation" => Ok(Self::Escalation),
+            "force" => Err("expected another kind: a force is asked for at `POST /v1/transfers/force`"),
+            "release" => Err("expected another kind: a release is asked for at `POST /v1/transfers/release`"),
+            "handback" => {
+                Err("expected another kind: a handback is asked for at `POST /v1/transfers/handback`")
+            }
+            _ => Err("expected one of `assign`, `cold`, `warm`, `escalation`"),
+        }
+    }
 }
 
 impl From<Asking> for Kind {

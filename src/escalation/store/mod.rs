@@ -9,7 +9,8 @@ pub(super) use policy::{
 };
 pub use policy::{document_of, find_policy, policies};
 pub(super) use run::{
-    Begun, Changed, StepRow, insert, insert_one, insert_steps, known, lock, settle_step, update,
+    Begun, Changed, Settled, StepRow, find_all, insert, insert_one, insert_steps, known, lock, lock_open,
+    settle_steps, steps_of, update,
 };
 pub use run::{Filter, find, page, steps};
 pub use watch::count_lines;

@@ -136,7 +136,12 @@ pub(in crate::escalation) async fn known(
     Ok(known)
 }
 
-async fn steps_of(conn: &mut PgConnection, sids: &[&str], ids: &[Uuid]) -> Result<Vec<Step>, sqlx::Error> {
+/// The steps of these escalations, by conversation and id, in order.
+pub(in crate::escalation) async fn steps_of(
+    conn: &mut PgConnection,
+    sids: &[&str],
+    ids: &[Uuid],
+) -> Result<Vec<Step>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- escalation.steps_of
         select step.escalation_id, number, step, how, whom, to_identity as "to_identity: Identity", taken_at, outcome, code,
@@ -178,6 +183,48 @@ pub async fn find(conn: &mut PgConnection, escalation_id: Uuid) -> Result<Option
     .fetch_optional(conn)
     .await?;
     row.map(Escalation::try_from).transpose()
+}
+
+/// Some escalations, by conversation and id, in no order.
+pub(in crate::escalation) async fn find_all(
+    conn: &mut PgConnection,
+    sids: &[&str],
+    ids: &[Uuid],
+) -> Result<Vec<Escalation>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"-- escalation.find_all
+        select escalation_id, account_sid, conversation_sid as "conversation_sid: ConversationSid", line as "line: PhoneNumber",
+               policy_id, policy_version, rule, cause, cause_key, cause_at, holder as "holder: Identity", asked_by, reason, state,
+               why, stopped_by, next_at, started_at, updated_at, finished_at
+        from escalation where (conversation_sid, escalation_id) in (select * from unnest($1::text[], $2::uuid[]))"#,
+        sids as _,
+        ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(Escalation::try_from).collect()
+}
+
+/// Locks these escalations until the transaction ends. Answers those that are open.
+pub(in crate::escalation) async fn lock_open(
+    conn: &mut PgConnection,
+    sids: &[&str],
+    ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"-- escalation.lock_open
+        select escalation_id, finished_at is null as "is_open!" from escalation
+        where (conversation_sid, escalation_id) in (select * from unnest($1::text[], $2::uuid[]))
+        order by conversation_sid, escalation_id
+        for update"#,
+        sids as _,
+        ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    let open = rows.into_iter().filter(|row| row.is_open);
+    Ok(open.map(|row| row.escalation_id).collect())
 }
 
 /// As [`find`], locked until the transaction ends.
@@ -447,28 +494,46 @@ pub(in crate::escalation) async fn insert_steps(
     Ok(())
 }
 
-/// Writes what came of a step whose transfer was to be started. False: it is settled already.
-pub(in crate::escalation) async fn settle_step(
+/// What came of a step whose transfer was to be started.
+#[derive(Debug)]
+pub(in crate::escalation) struct Settled<'a> {
+    pub(in crate::escalation) conversation_sid: &'a str,
+    pub(in crate::escalation) escalation_id: Uuid,
+    pub(in crate::escalation) number: i32,
+    pub(in crate::escalation) outcome: &'static str,
+    pub(in crate::escalation) code: Option<&'static str>,
+    pub(in crate::escalation) transfer_id: Option<Uuid>,
+}
+
+/// Writes what came of steps. One that is settled already is left alone.
+pub(in crate::escalation) async fn settle_steps(
     conn: &mut PgConnection,
-    (conversation_sid, escalation_id, number): (&ConversationSid, Uuid, i32),
-    outcome: &str,
-    code: Option<&str>,
-    transfer_id: Option<Uuid>,
+    settled: &[Settled<'_>],
     now: Timestamp,
-) -> Result<bool, sqlx::Error> {
-    let settled = sqlx::query!(
-        "-- escalation.settle_step
-        update escalation_step set outcome = $4, code = $5, transfer_id = $6, settled_at = $7
-        where conversation_sid = $1 and escalation_id = $2 and number = $3 and outcome = 'asked'",
-        conversation_sid.as_str(),
-        escalation_id,
-        number,
-        outcome,
-        code,
-        transfer_id,
+) -> Result<(), sqlx::Error> {
+    let sids: Vec<&str> = settled.iter().map(|one| one.conversation_sid).collect();
+    let ids: Vec<Uuid> = settled.iter().map(|one| one.escalation_id).collect();
+    let numbers: Vec<i32> = settled.iter().map(|one| one.number).collect();
+    let outcomes: Vec<&str> = settled.iter().map(|one| one.outcome).collect();
+    let codes: Vec<Option<&str>> = settled.iter().map(|one| one.code).collect();
+    let transfers: Vec<Option<Uuid>> = settled.iter().map(|one| one.transfer_id).collect();
+    sqlx::query!(
+        "-- escalation.settle_steps
+        update escalation_step as step
+        set outcome = one.outcome, code = one.code, transfer_id = one.transfer_id, settled_at = $7
+        from unnest($1::text[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::uuid[])
+            as one (conversation_sid, escalation_id, number, outcome, code, transfer_id)
+        where step.conversation_sid = one.conversation_sid and step.escalation_id = one.escalation_id
+          and step.number = one.number and step.outcome = 'asked'",
+        &sids as _,
+        &ids,
+        &numbers,
+        &outcomes as _,
+        &codes as _,
+        &transfers as _,
         now.to_sqlx() as _,
     )
     .execute(conn)
     .await?;
-    Ok(settled.rows_affected() == 1)
+    Ok(())
 }

@@ -40,20 +40,42 @@ pub(in crate::escalation) async fn mark_conversations(
     Ok(())
 }
 
-/// Marks one line.
+/// Locks those of these lines that are watched, in the order in which everybody does. Whoever writes of one is waited for.
+pub(in crate::escalation) async fn lock(conn: &mut PgConnection, keys: &[Key]) -> Result<(), sqlx::Error> {
+    let (sids, lines) = columns(keys);
+    sqlx::query!(
+        "-- escalation.lock_lines
+        select from escalation_watch
+        where (conversation_sid, line) in (select * from unnest($1::text[], $2::text[]))
+        order by conversation_sid, line
+        for update",
+        &sids as _,
+        &lines as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Marks lines.
 pub(in crate::escalation) async fn mark(
     conn: &mut PgConnection,
-    conversation_sid: &str,
-    line: &str,
+    keys: &[Key],
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (sids, lines) = columns(keys);
     sqlx::query!(
-        "-- escalation.mark_line
-        insert into escalation_watch as watch (conversation_sid, line, look_at) values ($1, $2, $3)
+        "-- escalation.mark_lines
+        insert into escalation_watch as watch (conversation_sid, line, look_at)
+        select distinct conversation_sid, line, $3::timestamptz from unnest($1::text[], $2::text[]) as one (conversation_sid, line)
+        order by conversation_sid, line
         on conflict (conversation_sid, line) do update
         set look_at = least(watch.look_at, excluded.look_at), lease_token = null, lease_expires_at = null",
-        conversation_sid,
-        line,
+        &sids as _,
+        &lines as _,
         now.to_sqlx() as _,
     )
     .execute(conn)
@@ -61,18 +83,21 @@ pub(in crate::escalation) async fn mark(
     Ok(())
 }
 
-/// Takes the lease of a line away, and leaves it as it is otherwise. Whoever writes of it is waited for.
+/// Takes the lease of lines away, which are locked, and leaves them as they are otherwise.
 pub(in crate::escalation) async fn take_away(
     conn: &mut PgConnection,
-    conversation_sid: &str,
-    line: &str,
+    keys: &[Key],
 ) -> Result<(), sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (sids, lines) = columns(keys);
     sqlx::query!(
-        "-- escalation.take_line_away
+        "-- escalation.take_lines_away
         update escalation_watch set lease_token = null, lease_expires_at = null
-        where conversation_sid = $1 and line = $2",
-        conversation_sid,
-        line,
+        where (conversation_sid, line) in (select * from unnest($1::text[], $2::text[])) and lease_token is not null",
+        &sids as _,
+        &lines as _,
     )
     .execute(conn)
     .await?;

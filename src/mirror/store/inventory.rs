@@ -9,23 +9,6 @@ use sqlx::PgConnection;
 use crate::ids::{ConversationSid, MessageSid, ParticipantSid};
 use crate::mirror::fold::Revisions;
 
-/// The revisions of a conversation and its participants, to be read before a read at Twilio: see [`Revisions`].
-pub async fn revisions_of_conversation(
-    conn: &mut PgConnection,
-    conversation_sid: &str,
-) -> Result<Revisions, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"-- mirror.revisions_of_conversation
-        select conversation_sid as "sid!", revision as "revision!" from conversation where conversation_sid = $1
-        union all
-        select participant_sid, revision from participant where conversation_sid = $1"#,
-        conversation_sid,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.sid, row.revision)).collect())
-}
-
 /// How a conversation stands in the mirror, for who is about to read it at Twilio.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
@@ -33,7 +16,7 @@ pub struct Standing {
     pub state: Option<String>,
     /// The members who are not gone, with the lines that they are on.
     pub members: Vec<(String, Option<String>)>,
-    /// Of the conversation and of all who ever were members.
+    /// Of the conversation and of all who ever were members, to be read before a read at Twilio: see [`Revisions`].
     pub revisions: Revisions,
 }
 
@@ -62,7 +45,7 @@ pub async fn standing(conn: &mut PgConnection, conversation_sid: &str) -> Result
     Ok(standing)
 }
 
-/// As [`revisions_of_conversation`], of one message.
+/// The revision of one message, as those of [`Standing`].
 pub async fn revision_of_message(
     conn: &mut PgConnection,
     conversation_sid: &str,

@@ -31,8 +31,7 @@ use user::{load_users, save_users};
 pub(super) use versions::keep_versions;
 
 pub use inventory::{
-    Inventory, Standing, inventory, inventory_from, mark_verified_as_of, revision_of_message,
-    revisions_of_conversation, standing,
+    Inventory, Standing, inventory, inventory_from, mark_verified_as_of, revision_of_message, standing,
 };
 
 /// Loads and locks what the changes touch.

@@ -192,5 +192,12 @@ async fn a_group_text_asks_for_any_number_of_a_team() {
     assert_eq!(status, 400, "{wrong}");
     let unknown_team = json!({ "members": members(json!({ "line_of_team": "night" })) });
     let (status, none) = crm.post("/v1/group-texts", &unknown_team).await;
-    assert_eq!((status, &none["numbers"]), (409, &json!({})));
+    assert_eq!(
+        (status, &none["type"], &none["team"]),
+        (
+            409,
+            &json!("urn:hookswitch:problem:team_unknown"),
+            &json!("night")
+        )
+    );
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     agent, answer, ask, by, escalations, later, policy, set, slow_answer, staffed, step, told, transfers,
 };
-use crate::support::app::{BUYER, LINE, PARTNER};
+use crate::support::app::{BUYER, LINE, PARTNER, TestApp};
 use crate::support::tables;
 
 #[tokio::test]
@@ -323,4 +323,28 @@ async fn a_message_that_does_not_arrive_is_looked_after() {
     assert_eq!(told(&app).await[2..], ["step_taken nudge noor"]);
     later(&app, 5).await;
     assert_eq!(told(&app).await[3..], ["ended steps_taken"]);
+}
+
+#[tokio::test]
+async fn who_introduces_themselves_has_not_answered_yet() {
+    let (app, sid) = staffed().await;
+    set(&app, "all", &slow_answer()).await;
+    ask(&app, "When do we close?").await;
+    let new = transfer::NewTransfer {
+        introduction: Some("Jonas here, for Maya.".to_owned()),
+        ..TestApp::new_transfer(&sid, transfer::Kind::Cold, "jonas")
+    };
+    app.app.api.transfers.start(new).await.unwrap();
+    app.settle_for(SignedDuration::from_secs(5)).await;
+    assert_eq!(
+        tables::count(&app, "outbound_message where state = 'sent'").await,
+        1
+    );
+    later(&app, 14).await;
+    assert_eq!(told(&app).await, Vec::<String>::new());
+    later(&app, 1).await;
+    assert_eq!(told(&app).await, ["started", "step_taken nudge jonas"]);
+    answer(&app, &sid).await;
+    later(&app, 1).await;
+    assert_eq!(told(&app).await[2..], ["stopped answered"]);
 }

@@ -1,12 +1,13 @@
 //! Several at work, and some that die.
 
 use hookswitch::escalation::Escalator;
+use hookswitch::transfer::Kind;
 use jiff::SignedDuration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{ask, later, policy, set, slow_answer, staffed, step, told};
-use crate::support::app::LINE;
+use crate::support::app::{LINE, sid_of};
 use crate::support::tables;
 
 #[tokio::test]
@@ -284,4 +285,65 @@ async fn what_cannot_be_read_at_once_is_read_in_smaller_sets() {
     // The lease of that look runs out.
     app.settle_for(SignedDuration::from_secs(21)).await;
     assert_eq!(told(&app).await, ["started", "step_taken nudge maya"]);
+}
+
+/// Five offers are due at once; of two there is something else to say by then.
+#[tokio::test]
+async fn offers_that_are_due_together_are_made_together_and_each_by_itself() {
+    let (app, first) = staffed().await;
+    let mut document = slow_answer();
+    document["rules"][0]["steps"] = json!([step("offer", &json!("backup"), "10m")]);
+    set(&app, "all", &document).await;
+    let handsets: Vec<[String; 2]> = (0..4)
+        .map(|number| [10, 11].map(|last| format!("+155555501{}", last + 2 * number)))
+        .collect();
+    let mut groups = vec![first];
+    ask(&app, "Hello?").await;
+    for [buyer, partner] in &handsets {
+        groups.push(sid_of(&app.group_of(&[buyer, partner]).await));
+        app.text(buyer, &[LINE, partner], "Hello?").await;
+    }
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(15));
+    app.app.escalator.run_until_idle().await.unwrap();
+    let put_off = "update task set run_at = run_at + interval '1 minute' where kind = 'escalation.act'";
+    tables::execute(&app, put_off).await;
+    super::answer(&app, &groups[1]).await;
+    app.start_transfer(&groups[2], Kind::Warm, "noor").await;
+    app.settle().await;
+    app.advance(SignedDuration::from_mins(1));
+    let acts = tables::count(&app, "task where kind = 'escalation.act'").await;
+    let runs = app.app.worker.run_until_idle().await.unwrap();
+    assert_eq!((acts, runs), (5, 1), "all along with one");
+
+    let outcomes = tables::rows(
+        &app,
+        "select concat_ws(' ', conversation_sid, outcome, code, (select state || ' ' || to_holder from transfer
+            where transfer.conversation_sid = escalation_step.conversation_sid
+              and transfer.transfer_id = escalation_step.transfer_id))
+        from escalation_step order by conversation_sid",
+    )
+    .await;
+    let mut expected: Vec<String> = [
+        "started offered jonas",
+        "dropped",
+        "refused already_open",
+        "started offered jonas",
+        "started offered jonas",
+    ]
+    .iter()
+    .zip(&groups)
+    .map(|(outcome, sid)| format!("{sid} {outcome}"))
+    .collect();
+    expected.sort();
+    assert_eq!(outcomes, expected);
+    assert_eq!(tables::count(&app, "transfer where state = 'offered'").await, 4);
+    let candidates =
+        "select distinct concat_ws(' ', place, identity, state, offer_seconds between 500 and 540, offered_at is not null)
+        from transfer_candidate where identity = 'jonas'";
+    assert_eq!(tables::rows(&app, candidates).await, ["1 jonas offered t t"]);
+    // And all end in their time.
+    later(&app, 15).await;
+    assert_eq!(tables::count(&app, "transfer where state = 'expired'").await, 4);
+    tables::assert_queue_is_empty(&app).await;
 }
