@@ -19,7 +19,8 @@ pub async fn due(
 ) -> Result<Vec<(Position, Option<String>, bool)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- events.due_for_erasure
-        select commit_xid, event_id, conversation_sid, recorded_at < $3 as "is_due!",
+        select commit_xid, event_id, coalesce(conversation_sid, conversation_of_group_text(type, subject)) as conversation_sid,
+               recorded_at < $3 as "is_due!",
                (coalesce(erased -> 'data' ? 'digest', false)
                 or type in ('retention.erased', 'legal_hold.set', 'legal_hold.released', 'erasure.requested',
                             'erasure.finished')) as "is_erased!"
@@ -57,12 +58,18 @@ pub async fn of_conversation(
 ) -> Result<Vec<(Position, bool)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"-- events.of_conversation_for_erasure
-        select commit_xid, event_id,
+        select commit_xid as "commit_xid!", event_id as "event_id!",
                (coalesce(erased -> 'data' ? 'digest', false)
                 or type in ('retention.erased', 'legal_hold.set', 'legal_hold.released', 'erasure.requested',
                             'erasure.finished')) as "is_erased!"
-        from event
-        where conversation_sid = $1 and (commit_xid, event_id) > ($2, $3) and (commit_xid, event_id) <= ($4, $5)
+        from (
+            select * from event where conversation_sid = $1
+            union all
+            select event.* from group_text join event
+              on event.subject = group_text.group_text_id::text
+             and event.type like 'group_text.%' and event.conversation_sid is null
+            where group_text.conversation_sid = $1) as entry
+        where (commit_xid, event_id) > ($2, $3) and (commit_xid, event_id) <= ($4, $5)
         order by commit_xid, event_id limit $6"#,
         sid,
         after.commit_xid,
@@ -128,7 +135,9 @@ pub async fn erase_person(
     let page = sqlx::query!(
         r#"-- events.erase_person
         with page as (
-            select commit_xid, event_id, conversation_sid, subject, actor, data from event
+            select commit_xid, event_id, coalesce(conversation_sid, conversation_of_group_text(type, subject)) as conversation_sid,
+                subject, actor, data
+            from event
             where (commit_xid, event_id) > ($1, $2)
             order by commit_xid, event_id limit $6
         ), named as (

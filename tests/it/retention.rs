@@ -137,6 +137,11 @@ async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
     rules.run_all(Class::Log, false).await.unwrap();
     let of_log = format!("event where conversation_sid = '{sid}' and erased is not null");
     assert_eq!(sql::count(app.pool(), &of_log).await, 0);
+    // What was told before there was a conversation is about it too.
+    let before = "event where type = 'group_text.requested' and conversation_sid is null";
+    let erased = format!("{before} and erased is not null");
+    assert_eq!(sql::count(app.pool(), before).await, 1);
+    assert_eq!(sql::count(app.pool(), &erased).await, 0);
 
     let now = app.clock.now();
     assert!(
@@ -160,6 +165,7 @@ async fn legal_hold_wins_and_its_end_lets_the_rules_go_on() {
     sql::log_is_readable(app.pool()).await;
     let log = rules.run_all(Class::Log, false).await.unwrap().unwrap();
     assert!(log.erased > 0 && log.held == 0);
+    assert_eq!(sql::count(app.pool(), &erased).await, 1);
     let told = sql::values(
         app.pool(),
         "select type from event where type like 'legal_hold.%' order by commit_xid, event_id",
@@ -227,7 +233,8 @@ async fn a_hold_that_ends_sends_no_rule_back_to_the_beginning() {
     let of = |sid: &ConversationSid| {
         format!("select (select count(*) from webhook where conversation_sid = '{sid}' and erased_at is null)
             + (select count(*) from answer where conversation_sid = '{sid}' and erased_at is null)
-            + (select count(*) from event where conversation_sid = '{sid}' and erased is null and type not like 'legal_hold.%') ||''")
+            + (select count(*) from event where coalesce(conversation_sid, conversation_of_group_text(type, subject)) = '{sid}'
+               and erased is null and type not like 'legal_hold.%') ||''")
     };
     let left = async |sid| -> i64 {
         let left = sql::value(app.pool(), &of(sid)).await.unwrap();
