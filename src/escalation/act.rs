@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::db::{self, is_passing};
+use crate::db;
 use crate::escalation::look::{self, ALREADY_OPEN};
 use crate::escalation::store::watch::{self, Key};
 use crate::escalation::store::{self, Settled};
@@ -149,7 +149,6 @@ impl Acting {
         match Box::pin(self.start_together(task, mine.clone(), TOGETHER)).await {
             Ok(Some(outcome)) => return Ok(outcome),
             Ok(None) => {}
-            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot start transfers of escalations together, going on with one"
@@ -171,10 +170,9 @@ impl Acting {
         // An offer that a crash of the server forgets is made again, for the task is forgotten as done with it; and commits that
         // tell of something, as this one does, would wait for the disk one after the other.
         let mut transaction = self.0.pool.begin_with(db::BEGIN_RELAXED).await?;
-        let set = take_set(&mut transaction, mine, limit, self.0.clock.now()).await?;
-        let sids: Vec<&str> = set.iter().map(|one| one.conversation_sid.as_str()).collect();
-        mirror::read::lock_conversations(&mut transaction, &sids).await?;
+        mirror::read::lock_conversation(&mut transaction, &mine.conversation_sid).await?;
         let now = self.0.clock.now();
+        let set = take_set(&mut transaction, mine, limit, now).await?;
         let along: Vec<i64> = set.iter().filter_map(|one| one.along).collect();
         let mut items = load(&mut transaction, set).await?;
         look_again(&mut transaction, &mut items, now).await?;
@@ -328,7 +326,8 @@ impl Done {
     }
 }
 
-/// The one whose task is run, and others that are due, each of another conversation.
+/// The one whose task is run, and others that are due, each of another conversation, which is locked. Nobody is waited for:
+/// what somebody else is at work on comes in its turn.
 async fn take_set(
     conn: &mut PgConnection,
     mine: Start,
@@ -354,6 +353,13 @@ async fn take_set(
                 });
             }
         }
+        let sids: Vec<&str> = set
+            .iter()
+            .skip(1)
+            .map(|one| one.conversation_sid.as_str())
+            .collect();
+        let free = mirror::read::lock_free_conversations(conn, &sids).await?;
+        set.retain(|one| one.along.is_none() || free.contains(&one.conversation_sid));
     }
     Ok(set)
 }

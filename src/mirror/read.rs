@@ -170,6 +170,23 @@ pub async fn lock_conversations(
     Ok(rows.into_iter().map(|row| conversation_row!(row)).collect())
 }
 
+/// Locks those of these conversations that nobody else has locked, and answers which.
+pub async fn lock_free_conversations(
+    conn: &mut PgConnection,
+    sids: &[&str],
+) -> Result<HashSet<ConversationSid>, sqlx::Error> {
+    let free = sqlx::query_scalar!(
+        r#"-- mirror.lock_free_conversations
+        select conversation_sid as "conversation_sid: ConversationSid" from conversation where conversation_sid = any($1)
+        order by conversation_sid
+        for update skip locked"#,
+        sids as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(free.into_iter().collect())
+}
+
 /// Which conversations to list; `None` takes any.
 #[derive(Debug, Clone, Default)]
 pub struct ConversationFilter {
