@@ -5,6 +5,7 @@
 //! alone. Where many are due at once, whoever runs one does others along with it.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -169,6 +170,7 @@ impl Acting {
     ) -> Result<Option<Outcome>, sqlx::Error> {
         // An offer that a crash of the server forgets is made again, for the task is forgotten as done with it; and commits that
         // tell of something, as this one does, would wait for the disk one after the other.
+        let began = Instant::now();
         let mut transaction = self.0.pool.begin_with(db::BEGIN_RELAXED).await?;
         mirror::read::lock_conversation(&mut transaction, &mine.conversation_sid).await?;
         let now = self.0.clock.now();
@@ -187,6 +189,12 @@ impl Acting {
         queue::finish_along(&mut transaction, &along).await?;
         if queue::finish(&mut transaction, task.lease).await? {
             transaction.commit().await?;
+        } else {
+            drop(transaction);
+        }
+        if !along.is_empty() {
+            // As long as it took: of many at once, webhooks are to notice little.
+            tokio::time::sleep(began.elapsed()).await;
         }
         Ok(Some(Outcome::Finished))
     }

@@ -29,6 +29,9 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// Of a conversation, so many of the newest messages are read.
 const MESSAGES_MAX: i64 = 500;
 
+/// So many lines are judged before others who share the thread, as who answers webhooks, have their turn.
+const UNTIL_YIELD: usize = 8;
+
 /// What counts for all lines.
 #[derive(Debug, Clone)]
 pub struct Standing {
@@ -162,20 +165,22 @@ pub(super) async fn lines(
     };
     let found = history::load(conn, &sids, window, wants).await?;
     let nothing = Conversation::default();
-    Ok(keys
-        .iter()
-        .map(|key| {
-            let conversation = found.get(&key.conversation_sid).unwrap_or(&nothing);
-            let known = known.remove(key).unwrap_or_default();
-            let judged = judge(standing, &older, key, conversation, &known, (after, now, horizon));
-            Seen {
-                key: key.clone(),
-                account_sid: conversation.account_sid.clone(),
-                known,
-                judged,
-            }
-        })
-        .collect())
+    let mut seen = Vec::with_capacity(keys.len());
+    for (number, key) in keys.iter().enumerate() {
+        if number % UNTIL_YIELD == UNTIL_YIELD - 1 {
+            tokio::task::yield_now().await;
+        }
+        let conversation = found.get(&key.conversation_sid).unwrap_or(&nothing);
+        let known = known.remove(key).unwrap_or_default();
+        let judged = judge(standing, &older, key, conversation, &known, (after, now, horizon));
+        seen.push(Seen {
+            key: key.clone(),
+            account_sid: conversation.account_sid.clone(),
+            known,
+            judged,
+        });
+    }
+    Ok(seen)
 }
 
 fn is_open(one: &Escalation) -> bool {

@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// The longest sleep between two looks, whatever the settings say. A task that is put with a due time later than that wakes
 /// nobody ([`store::put`]).
-const SLEEP_MAX: Duration = Duration::from_mins(1);
+pub(super) const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
