@@ -42,8 +42,7 @@ pub struct NewTransfer {
     pub note: Option<String>,
     /// What the new holder says to the group once the line is theirs.
     pub introduction: Option<String>,
-    /// How long `to` has, and everybody whose turn does not say it. None: as the settings say. Only for a kind that is
-    /// offered.
+    /// How long `to` has. None: as the settings say. Only for a kind that is offered.
     pub offer_timeout: Option<SignedDuration>,
     pub if_open: IfOpen,
 }
@@ -52,6 +51,7 @@ pub struct NewTransfer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     pub to: Identity,
+    /// None: as the settings say.
     pub offer_timeout: Option<SignedDuration>,
 }
 

@@ -99,13 +99,15 @@ impl Transfers {
             Kind::Escalation => self.settings.escalation_timeout,
             _ => self.settings.offer_timeout,
         };
-        let usual = new.offer_timeout.unwrap_or_else(|| signed(configured));
-        let seconds = |timeout: SignedDuration| timeout.as_secs().max(1);
-        let first = std::iter::once((new.to.clone(), seconds(usual)));
-        let others = new.then.iter().map(|turn| {
-            let timeout = turn.offer_timeout.unwrap_or(usual);
-            (turn.to.clone(), seconds(timeout))
-        });
+        let seconds = |timeout: Option<SignedDuration>| {
+            let timeout = timeout.unwrap_or_else(|| signed(configured));
+            timeout.as_secs().max(1)
+        };
+        let first = std::iter::once((new.to.clone(), seconds(new.offer_timeout)));
+        let others = new
+            .then
+            .iter()
+            .map(|turn| (turn.to.clone(), seconds(turn.offer_timeout)));
         first.chain(others).collect()
     }
 

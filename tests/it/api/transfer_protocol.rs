@@ -239,6 +239,17 @@ async fn a_list_is_checked_whole_before_anybody_is_asked() {
             json!(["ada", "waiting", null, 600]),
         ]
     );
+    // What one has is nobody else's.
+    let list = json!([{ "to": "noor", "offer_timeout": "2m" }, { "to": "ada" }]);
+    let answer = office
+        .post("/v1/transfers", &with(json!(null), list, "warm"))
+        .await;
+    answer.expect(202);
+    let shown = office.get(answer.header("location").unwrap()).await.expect(200);
+    let seconds: Vec<&Value> = (0..2)
+        .map(|place| &shown["candidates"][place]["offer_seconds"])
+        .collect();
+    assert_eq!(seconds, [&json!(120), &json!(900)]);
 }
 
 #[tokio::test]
