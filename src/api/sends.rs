@@ -154,18 +154,16 @@ pub(super) struct SendBody {
 }
 
 impl SendBody {
-    /// Messages of one conversation, with their media.
-    async fn of_conversation(
+    /// Messages with their media.
+    async fn of_all(
         conn: &mut PgConnection,
         messages: Vec<OutboundMessage>,
     ) -> Result<Vec<Self>, sqlx::Error> {
         let with_media = messages.iter().filter(|message| message.media_count > 0);
-        let ids: Vec<Uuid> = with_media.map(|message| message.outbound_message_id).collect();
-        let sid = messages
-            .first()
-            .map(|message| message.conversation_sid.clone())
-            .unwrap_or_default();
-        let mut media = media::of_messages(conn, &sid, &ids).await?;
+        let with_media: Vec<(&str, Uuid)> = with_media
+            .map(|message| (message.conversation_sid.as_str(), message.outbound_message_id))
+            .collect();
+        let mut media = media::of_messages(conn, &with_media).await?;
         Ok(messages
             .into_iter()
             .map(|message| {
@@ -178,7 +176,7 @@ impl SendBody {
     }
 
     async fn of_one(conn: &mut PgConnection, message: OutboundMessage) -> Result<Self, Problem> {
-        let mut bodies = Self::of_conversation(conn, vec![message]).await?;
+        let mut bodies = Self::of_all(conn, vec![message]).await?;
         bodies.pop().ok_or(Problem::Internal)
     }
 
@@ -312,7 +310,7 @@ pub(super) async fn list(
         Place(At(message.created_at), message.outbound_message_id)
     });
     Ok(Json(Page {
-        items: SendBody::of_conversation(&mut conn, page.items).await?,
+        items: SendBody::of_all(&mut conn, page.items).await?,
         next: page.next,
     }))
 }
@@ -389,12 +387,8 @@ pub(super) async fn list_open(
     let page = wanted.page(rows, |message| {
         OpenPlace(At(message.created_at), message.outbound_message_id)
     });
-    let mut items = Vec::with_capacity(page.items.len());
-    for message in page.items {
-        items.push(SendBody::of_one(&mut conn, message).await?);
-    }
     Ok(Json(Page {
-        items,
+        items: SendBody::of_all(&mut conn, page.items).await?,
         next: page.next,
     }))
 }

@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::db;
+use crate::db::{self, is_passing};
 use crate::escalation::look::{self, ALREADY_OPEN};
 use crate::escalation::store::watch::{self, Key};
 use crate::escalation::store::{self, Settled};
@@ -150,6 +150,8 @@ impl Acting {
         match Box::pin(self.start_together(task, mine.clone(), TOGETHER)).await {
             Ok(Some(outcome)) => return Ok(outcome),
             Ok(None) => {}
+            // Its own conversation is waited for, or the database: once is enough.
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot start transfers of escalations together, going on with one"

@@ -136,18 +136,7 @@ pub async fn lock_conversation(
     conn: &mut PgConnection,
     sid: &ConversationSid,
 ) -> Result<Option<ConversationRow>, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"-- mirror.lock_conversation
-        select conversation_sid as "conversation_sid: ConversationSid", account_sid as "account_sid: AccountSid", service_sid,
-               messaging_service_sid, friendly_name, unique_name, attributes, state, created_at, closed_at, removed_at,
-               autocreated, unverified_since, verified_at, first_seen_at, last_message_at, erased_at
-        from conversation where conversation_sid = $1
-        for update"#,
-        sid.as_str(),
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|row| conversation_row!(row)))
+    Ok(lock_conversations(conn, &[sid.as_str()]).await?.pop())
 }
 
 /// As [`lock_conversation`], of many, in the order of their SIDs, which is that in which everybody locks several.
@@ -197,7 +186,6 @@ pub struct ConversationFilter {
     pub holder: Option<String>,
 }
 
-/// Conversations, the latest seen first, those before `before` (when first seen, and the SID, for paging).
 /// The accounts of these conversations.
 pub async fn account_sids_of(conn: &mut PgConnection, sids: &[String]) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
@@ -209,6 +197,7 @@ pub async fn account_sids_of(conn: &mut PgConnection, sids: &[String]) -> Result
     .await
 }
 
+/// Conversations, the latest seen first, those before `before` (when first seen, and the SID, for paging).
 pub async fn conversations(
     conn: &mut PgConnection,
     filter: &ConversationFilter,

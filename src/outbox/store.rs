@@ -244,7 +244,7 @@ pub async fn count_unknown(conn: &mut PgConnection) -> Result<i64, sqlx::Error> 
     sqlx::query_scalar!(
         r#"-- outbox.count_unknown
         select count(*) as "count!" from outbound_message
-        where state in ('queued', 'sending', 'needs_attention') and state = 'needs_attention'"#
+        where state = 'needs_attention'"#
     )
     .fetch_one(conn)
     .await

@@ -39,7 +39,7 @@ impl Send {
         }
         let mut conn = self.pool.acquire().await?;
         let id = message.outbound_message_id;
-        let mut all = media::of_messages(&mut conn, &message.conversation_sid, &[id]).await?;
+        let mut all = media::of_messages(&mut conn, &[(&message.conversation_sid, id)]).await?;
         let Some(media) = all.pop() else {
             return Ok(Uploaded::Gone);
         };

@@ -20,7 +20,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The shortest sleep between two looks; and where somebody else holds what is due.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const SLEEP_MIN: Duration = Duration::from_millis(5);
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// The longest sleep between two looks, whatever the settings say. A task that is put with a due time later than that wakes
 /// nobody ([`store::put`]).
@@ -181,7 +181,7 @@ impl Worker {
         };
         // What is due and could not be claimed is held by somebody for a moment.
         let shortest = if found || !until.is_zero() {
-            FIRST_PAUSE
+            SLEEP_MIN
         } else {
             HELD_PAUSE
         };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::events::{Kind as EventKind, Via};
 use crate::transfer::operations::{Passed, offer, put_swap, signed, tell_passed, why_not};
-use crate::transfer::people::{Actor, Chosen, may_act_for};
+use crate::transfer::people::{Actor, may_act_for};
 use crate::transfer::tell::tell;
 use crate::transfer::{Candidate, State, Transfer, Transfers, candidate, store};
 use crate::{ledger, mirror};
@@ -212,7 +212,7 @@ async fn go_on(
         let to = &one.identity;
         let why = match over {
             Some(over) => Some(over),
-            None => why_not(conn, sid, line, holder.as_deref(), to, (Chosen::OfList, now)).await?,
+            None => why_not(conn, sid, line, holder.as_deref(), to, now).await?,
         };
         match why {
             Some(why) => passed.push(Passed { to: to.clone(), why }),

@@ -13,7 +13,6 @@ use crate::events::{self, Kind as EventKind, NewEvent, Via};
 use crate::ids::{AccountSid, ConversationSid, Identity, PhoneNumber, new_id};
 use crate::mirror::read::ConversationRow;
 use crate::queue::{self, NewTask};
-use crate::transfer::people::Chosen;
 use crate::transfer::tell::{entry, tell};
 use crate::transfer::{EXPIRE_TASK, Kind, SWAP_TASK, State, Transfer, candidate, people, store};
 use crate::{ledger, mirror};
@@ -295,14 +294,14 @@ fn ground(
 pub(super) const IN_GROUP: &str = "target_in_group";
 pub(super) const HOLDS_IT: &str = "already_holder";
 
-/// Why somebody cannot be given a line now, if they cannot.
+/// Why somebody on a list cannot be given a line now, if they cannot.
 pub(super) async fn why_not(
     conn: &mut PgConnection,
     sid: &ConversationSid,
     line: &PhoneNumber,
     holder: Option<&str>,
     to: &Identity,
-    (chosen, now): (Chosen, Timestamp),
+    now: Timestamp,
 ) -> Result<Option<&'static str>, sqlx::Error> {
     if holder == Some(to.as_str()) {
         return Ok(Some(HOLDS_IT));
@@ -310,7 +309,7 @@ pub(super) async fn why_not(
     if is_elsewhere(conn, sid, line, to).await? {
         return Ok(Some(IN_GROUP));
     }
-    people::unavailable(conn, to, chosen, now).await
+    people::unavailable(conn, to, now).await
 }
 
 /// Whether somebody is in the conversation, but not on this line: Twilio takes a person once.

@@ -60,15 +60,6 @@ pub fn may_act_for(actor: &Actor, person: &str) -> Result<Option<String>, NotThe
     }
 }
 
-/// How somebody was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chosen {
-    /// By name: whoever named them knows why. Only that they have left stands against it.
-    Alone,
-    /// As one of a list, of which those are asked that can take a line now.
-    OfList,
-}
-
 /// Those of these to whom no line can be given, whoever names them: they have left, or were erased. Nothing stands against
 /// somebody whom nobody has added to the people.
 pub async fn gone(
@@ -83,24 +74,17 @@ pub async fn gone(
     Ok(gone)
 }
 
-/// Why somebody cannot be offered, or given, a line now, as a stable code: `left`, and of a list also `away` and
-/// `at_capacity`.
-pub async fn unavailable(
+/// As [`gone`], of one.
+pub async fn is_gone(
     conn: &mut PgConnection,
     person: &Identity,
-    chosen: Chosen,
     now: Timestamp,
-) -> Result<Option<&'static str>, sqlx::Error> {
-    match chosen {
-        Chosen::Alone => {
-            let gone = gone(conn, &[person], now).await?;
-            Ok(gone.contains(person).then_some(LEFT))
-        }
-        Chosen::OfList => unavailable_of_list(conn, person, now).await,
-    }
+) -> Result<bool, sqlx::Error> {
+    Ok(!gone(conn, &[person], now).await?.is_empty())
 }
 
-async fn unavailable_of_list(
+/// Why somebody on a list, of which those are asked that can take a line now, is passed over: `left`, `away` or `at_capacity`.
+pub async fn unavailable(
     conn: &mut PgConnection,
     person: &Identity,
     now: Timestamp,

@@ -13,7 +13,7 @@ use crate::transfer::operations::{
     Draft, Ground, HOLDS_IT, IN_GROUP, NewTransfer, Passed, StartTransferError, Transfers, expire_task,
     make_way_of, signed, skipped, survey_all, swap_task, why_not,
 };
-use crate::transfer::people::{self, Chosen};
+use crate::transfer::people;
 use crate::transfer::tell::entry;
 use crate::transfer::{IfOpen, Kind, Transfer, store};
 use crate::{mirror, queue};
@@ -206,12 +206,12 @@ async fn write(
     begun: &[Outcome<(Start, Transfer)>],
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let mut transfers: Vec<Transfer> = Vec::new();
+    let mut transfers: Vec<&Transfer> = Vec::new();
     let mut lists: Vec<candidate::New<'_>> = Vec::new();
     let mut tasks = Vec::new();
     let mut entries: Vec<NewEvent> = Vec::new();
     for (start, transfer) in begun.iter().flatten() {
-        transfers.push(transfer.clone());
+        transfers.push(transfer);
         let by = &transfer.requested_by;
         let kind = if transfer.kind.is_offered() {
             list(start, transfer, &mut lists, &mut entries, now);
@@ -354,7 +354,7 @@ async fn of_list(conn: &mut PgConnection, start: &Start, now: Timestamp) -> Resu
     let holder = start.ground.holder.as_deref();
     let mut all = Vec::new();
     for (to, _) in &start.turns {
-        match why_not(conn, sid, line, holder, to, (Chosen::OfList, now)).await? {
+        match why_not(conn, sid, line, holder, to, now).await? {
             Some(why) => all.push(passed(to, why)),
             None => break,
         }

@@ -98,12 +98,13 @@ fn word<T: DeserializeOwned>(text: &str) -> T {
 }
 
 pub(super) async fn insert(conn: &mut PgConnection, transfer: &Transfer) -> Result<(), sqlx::Error> {
-    insert_all(conn, std::slice::from_ref(transfer)).await
+    insert_all(conn, &[transfer]).await
 }
 
-pub(super) async fn insert_all(conn: &mut PgConnection, transfers: &[Transfer]) -> Result<(), sqlx::Error> {
-    let text = |of: fn(&Transfer) -> &str| transfers.iter().map(of).collect::<Vec<&str>>();
-    let maybe = |of: fn(&Transfer) -> Option<&str>| transfers.iter().map(of).collect::<Vec<Option<&str>>>();
+pub(super) async fn insert_all(conn: &mut PgConnection, transfers: &[&Transfer]) -> Result<(), sqlx::Error> {
+    let text = |of: fn(&Transfer) -> &str| transfers.iter().copied().map(of).collect::<Vec<&str>>();
+    let maybe =
+        |of: fn(&Transfer) -> Option<&str>| transfers.iter().copied().map(of).collect::<Vec<Option<&str>>>();
     let at = |of: fn(&Transfer) -> Option<Timestamp>| {
         let times = transfers
             .iter()

@@ -9,7 +9,7 @@ use crate::transfer::operations::{
     Draft, Ground, Passed, StartTransferError, already_open, begin_swap, is_elsewhere, make_way, supersede,
     survey,
 };
-use crate::transfer::people::{self, Actor, Chosen, may_act_for};
+use crate::transfer::people::{self, Actor, may_act_for};
 use crate::transfer::{IfOpen, Kind, State, Transfer, Transfers, store};
 
 /// A line that a supervisor gives to somebody.
@@ -62,7 +62,8 @@ impl Transfers {
         if is_elsewhere(conn, &ground.conversation_sid, &ground.line, &new.to).await? {
             return Err(StartTransferError::TargetInGroup);
         }
-        if let Some(why) = people::unavailable(conn, &new.to, Chosen::Alone, now).await? {
+        if people::is_gone(conn, &new.to, now).await? {
+            let why = people::LEFT;
             return Err(StartTransferError::NobodyFree {
                 passed: vec![Passed { to: new.to, why }],
             });
@@ -116,9 +117,7 @@ impl Transfers {
         let overridden = by_the_holder(&ground, &give_up.by)?;
         let mut to = self.settings.release_to.clone();
         if let Some(person) = &to
-            && people::unavailable(conn, person, Chosen::Alone, self.clock.now())
-                .await?
-                .is_some()
+            && people::is_gone(conn, person, self.clock.now()).await?
         {
             // Who has left would leave the customer without an answer; a line that nobody has is seen to be one.
             to = None;
@@ -158,10 +157,7 @@ impl Transfers {
             holder: to.to_owned(),
         };
         let to = Identity::try_from(to).map_err(|_| gone())?;
-        if people::unavailable(conn, &to, Chosen::Alone, now)
-            .await?
-            .is_some()
-        {
+        if people::is_gone(conn, &to, now).await? {
             return Err(gone());
         }
         if is_elsewhere(conn, &ground.conversation_sid, &ground.line, &to).await? {

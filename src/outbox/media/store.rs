@@ -117,24 +117,25 @@ pub(super) async fn give(
     Ok(())
 }
 
-/// The media of some messages of a conversation.
+/// The media of some messages, by conversation and id.
 pub async fn of_messages(
     conn: &mut PgConnection,
-    conversation_sid: &str,
-    messages: &[Uuid],
+    messages: &[(&str, Uuid)],
 ) -> Result<Vec<Media>, sqlx::Error> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
+    let (sids, ids): (Vec<&str>, Vec<Uuid>) = messages.iter().copied().unzip();
     let rows = sqlx::query_as!(
         Row,
         r#"-- outbox.media_of_messages
         select media_id, conversation_sid, content_type, filename, size_bytes, content is not null as "is_kept!",
                outbound_message_id, twilio_media_sid, uploaded_at, created_at, erased_at
-        from outbound_media where conversation_sid = $1 and outbound_message_id = any($2)
+        from outbound_media
+        where (conversation_sid, outbound_message_id) in (select * from unnest($1::text[], $2::uuid[]))
         order by media_id"#,
-        conversation_sid,
-        messages,
+        &sids as _,
+        &ids,
     )
     .fetch_all(conn)
     .await?;

@@ -315,9 +315,11 @@ async fn offers_that_are_due_together_are_made_together_and_each_by_itself() {
     app.advance(SignedDuration::from_mins(1));
     let acts = "task where kind = 'escalation.act'";
     assert_eq!(tables::count(&app, acts).await, 5);
-    // Somebody is at work on the last conversation, and keeps none of the others.
+    // Somebody is at work on the conversation whose turn comes last, and keeps none of the others.
+    let last = "select payload ->> 'conversation_sid' from task where kind = 'escalation.act' order by run_at desc, task_id desc limit 1";
+    let last = tables::rows(&app, last).await.remove(0).parse().unwrap();
     let mut at_work = app.pool().begin().await.unwrap();
-    let locked = mirror::read::lock_conversation(&mut at_work, &groups[4]).await;
+    let locked = mirror::read::lock_conversation(&mut at_work, &last).await;
     assert!(locked.unwrap().is_some());
     let worker = app.app.worker.clone();
     let offering = tokio::spawn(async move { worker.run_until_idle().await.unwrap() });
